@@ -1,0 +1,97 @@
+/**
+ * What the rooms of a node ask of each other: the runner (one task's life) is written against these, and is tested
+ * with fakes of them. Implementations: executors/, staging.ts, journal.ts.
+ */
+import type { Attempt, JobUid, PeerIdText } from '../protocols/ids.ts'
+import type { IsolationTier } from '../protocols/model/machine.ts'
+import type { FailureInfo, OutputEntry, OutputFile, ResourceFile } from '../protocols/model/task.ts'
+
+/** User and group that a task's processes have; undefined where the node is not root and tasks run as its own user. */
+export interface Owner {
+  uid: number
+  gid: number
+}
+
+export interface StartRequest {
+  /** The words to execute; no shell. */
+  argv: readonly string[]
+  /** The whole environment: nothing of the node's own is inherited. */
+  env: Readonly<Record<string, string>>
+  /** Working directory. */
+  cwd: string
+  /** Files that get the standard output and error; made anew. Standard input is empty. */
+  stdoutPath: string
+  stderrPath: string
+}
+
+export interface Ended {
+  /** 0-255; 128 + n for a program ended by signal n; 126 not executable, 127 not found (as POSIX shells say). */
+  exitCode: number
+  startTime: number
+  endTime: number
+  /** The tree was ended by `signal`, not by itself. */
+  killed: boolean
+}
+
+/**
+ * A place where one task at a time runs: a small helper process under one job's isolation. Isolation is per lane, not
+ * per task, to stay fast; a lane is renewed when it goes to another job, so no job inherits another's processes.
+ */
+export interface Lane {
+  readonly owner: Owner | undefined
+  /**
+   * Runs a program to its end. When it has ended, none of its processes is left, daemons included. Aborting `signal`
+   * ends the whole tree at once (SIGKILL; with `termMs` in the abort reason SIGTERM first). Rejects only if the lane itself broke.
+   */
+  run(start: StartRequest, signal: AbortSignal, onStart?: (startTime: number) => void): Promise<Ended>
+  /** Gives the lane back. */
+  release(): void
+}
+
+export interface Executor {
+  readonly tier: IsolationTier
+  /** A lane for a task of this job; lanes of the same job are reused. */
+  lane(jobUid: JobUid): Promise<Lane>
+  /** Ends every lane and all that runs on them. */
+  close(): Promise<void>
+}
+
+/** A failure that is the task's outcome, not the node's: it carries what the report will say. */
+export class TaskFailure extends Error {
+  override readonly name = 'TaskFailure'
+  readonly info: FailureInfo
+
+  constructor(info: FailureInfo, options?: ErrorOptions) {
+    super(info.message, options)
+    this.info = info
+  }
+}
+
+export interface Staging {
+  /** Puts resource files into `wd`, owned by `owner`. Throws TaskFailure when one cannot be had. */
+  stage(files: readonly ResourceFile[], wd: string, owner: Owner | undefined, signal: AbortSignal): Promise<void>
+  /**
+   * Finds the files of `wd` that the patterns name for this way of ending, takes them into the store, and returns when
+   * their bytes are durable at `home`, pinned for the job (B2). Waits, retrying, while the home is full or out of reach. Throws
+   * TaskFailure when a file cannot be kept (it leads out of the directory, is no regular file, or vanished).
+   */
+  collect(
+    patterns: readonly OutputFile[],
+    wd: string,
+    ended: 'success' | 'failure',
+    to: { home: PeerIdText; jobUid: JobUid },
+    signal: AbortSignal,
+  ): Promise<OutputEntry[]>
+}
+
+/** Where the directories of an attempt lie (Azure Batch: files and directories of a node). */
+export interface TaskPaths {
+  /** `<root>/workitems/<job>/job-1/<task>` with the attempt's epoch appended from the second on. */
+  taskDir: string
+  wd: string
+  stdout: string
+  stderr: string
+}
+
+/** Finds the directory of an attempt that ran here, for the files service. */
+export type FindAttempt = (attempt: Attempt) => { paths: TaskPaths; running: boolean } | undefined

@@ -1,0 +1,59 @@
+/**
+ * Files of tasks: reading what lies in a task's directory on the machine that ran it.
+ *
+ * Participants: the coordinator asks (for a submitter), the machine serves. Names are relative to the task directory
+ * (`stdout.txt`, `wd/a.txt`), as in Azure Batch's file operations. Promised: nothing outside the task directory is ever
+ * served, through `..`, links or otherwise (S1). A file that grows while it is read is served as far as it goes.
+ */
+import { z } from 'zod'
+import { attemptSchema } from './ids.ts'
+import { defineProtocol } from './rpc.ts'
+
+/** Bytes in one answer: a few frames in flight must not hold much memory. */
+export const maxReadBytes = 256 * 1024
+/** Entries in one listing. */
+export const maxListed = 10_000
+
+export const fileEntrySchema = z.object({
+  name: z.string(),
+  isDirectory: z.boolean(),
+  size: z.number().int().min(0),
+  lastModified: z.number(),
+  mode: z.number().int(),
+})
+export type FileEntry = z.infer<typeof fileEntrySchema>
+
+export const listFilesSchema = z.object({ recursive: z.boolean().default(false), prefix: z.string().max(4096).optional() })
+export const readFileSchema = z.object({
+  name: z.string().min(1).max(4096),
+  offset: z.number().int().min(0),
+  length: z.number().int().min(0).max(maxReadBytes),
+  /** With this, an answer waits up to so long for bytes at `offset` while the task runs (`logs -f`). */
+  waitMs: z.number().int().min(0).max(30_000).default(0),
+})
+export const fileChunkSchema = z.object({
+  data: z.instanceof(Uint8Array),
+  size: z.number().int(),
+  /** The task has ended: no byte will be added. */
+  final: z.boolean(),
+})
+export type FileChunk = z.infer<typeof fileChunkSchema>
+
+export const filesProtocol = defineProtocol({
+  protocol: '/batchmesh/files/1',
+  requires: ['coordinator'],
+  maxFrameBytes: 8 << 20,
+  maxInFlight: 64,
+  timeoutMs: 45_000,
+  server: {
+    calls: {
+      list: {
+        request: listFilesSchema.extend({ attempt: attemptSchema }),
+        answer: z.object({ files: z.array(fileEntrySchema).max(maxListed), more: z.boolean() }),
+      },
+      read: { request: readFileSchema.extend({ attempt: attemptSchema }), answer: fileChunkSchema },
+    },
+    notes: {},
+  },
+  client: { calls: {}, notes: {} },
+})

@@ -1,0 +1,45 @@
+/** A machine: one peer that lends capacity (the mesh's own noun; Azure Batch has only nodes). */
+import { z } from 'zod'
+import { peerIdSchema } from '../ids.ts'
+import { roles } from '../wire.ts'
+import { capacitySchema, labelsSchema } from './resources.ts'
+
+/** `dedicated` stays; `low-priority` may leave at any time, which counts as preemption and spends no retry. */
+export const machineClassSchema = z.enum(['dedicated', 'low-priority'])
+export type MachineClass = z.infer<typeof machineClassSchema>
+
+/** How tasks are kept apart from the node and each other, best first (docs/operations: isolation). */
+export const isolationTierSchema = z.enum(['user+pidns', 'bwrap', 'userns', 'process-group'])
+export type IsolationTier = z.infer<typeof isolationTierSchema>
+
+/** What a machine says of itself when it opens its session. */
+export const machineDescriptionSchema = z.object({
+  name: z.string().max(255),
+  class: machineClassSchema,
+  /** What it lends, not what it has. */
+  capacity: capacitySchema,
+  diskFreeMiB: z.number().min(0),
+  labels: labelsSchema,
+  os: z.string().max(64),
+  arch: z.string().max(64),
+  version: z.string().max(64),
+  isolation: isolationTierSchema,
+  /** Multiaddrs where it can be dialled; may be empty (behind NAT). */
+  addresses: z.array(z.string().max(512)).max(64),
+  /** Directory of the node's tasks (AZ_BATCH_NODE_ROOT_DIR). */
+  nodeRootDir: z.string().max(4096),
+})
+export type MachineDescription = z.infer<typeof machineDescriptionSchema>
+
+/** A machine as it is shown. */
+export const machineViewSchema = machineDescriptionSchema.extend({
+  peer: peerIdSchema,
+  roles: z.array(z.enum(roles)),
+  connected: z.boolean(),
+  /** Capacity that compute nodes of pools hold. */
+  reserved: capacitySchema,
+  runningTasks: z.number().int(),
+  lastSeen: z.number(),
+  isCoordinator: z.boolean(),
+})
+export type MachineView = z.infer<typeof machineViewSchema>

@@ -1,0 +1,70 @@
+/**
+ * The `Wire` port: how rooms that never import each other speak, also inside one process.
+ *
+ * Participants: any two peers of a mesh, named by their libp2p peer ids. A `Channel` carries whole frames in order,
+ * both ways, until either side closes it or the path between them breaks. `publish`/`subscribe` is gossip (G1): lost,
+ * late, doubled frames are normal.
+ *
+ * Promised: frames of one channel arrive whole, in order, at most once; the remote peer is who the channel says it is
+ * and holds a valid membership certificate with one of the roles asked for (S1). Not promised: delivery. A frame that
+ * was sent and a channel that then closed says nothing about whether the frame arrived.
+ *
+ * Implementations: libp2p (node/host.ts), the loopback inside one process, the unix control socket, and the simulated
+ * wire of the tests. One contract suite holds for all.
+ */
+import type { PeerIdText } from './ids.ts'
+
+/** What a membership certificate allows (DESIGN: identity and trust). */
+export const roles = ['worker', 'coordinator', 'submitter', 'admin'] as const
+export type Role = (typeof roles)[number]
+
+/** Who is at the other end. */
+export interface Remote {
+  readonly peer: PeerIdText
+  readonly roles: readonly Role[]
+}
+
+export interface AbortOptions {
+  signal?: AbortSignal
+}
+
+/** Why a channel ended. `refused` means the other side or its operating system said no, so the process there is gone or unwilling. */
+export type CloseReason = 'local' | 'remote' | 'lost' | 'protocol-error'
+
+export interface Channel {
+  readonly remote: Remote
+  /** Queues one frame. False means that more than the high-water mark is queued: await {@link drained} before sending bulk. Never throws; after the close it does nothing. */
+  send(frame: Uint8Array): boolean
+  /** Resolves when the queue is below the high-water mark, or the channel is closed. */
+  drained(options?: AbortOptions): Promise<void>
+  /** Sets the one receiver. Frames that came earlier are kept (bounded) and handed over first. */
+  receive(handler: (frame: Uint8Array) => void): void
+  /** Stops reading: the sender sees back-pressure. Nested calls count. */
+  pause(): void
+  resume(): void
+  close(reason?: CloseReason): void
+  /** Resolves, never rejects, when the channel has ended. */
+  readonly closed: Promise<CloseReason>
+}
+
+/** What a peer serves under one protocol id. */
+export interface Service {
+  /** Protocol id with its version, such as `/batchmesh/leases/1`. */
+  readonly protocol: string
+  /** The remote must hold one of these roles; empty means any member. `anyone` (enrolment only) takes peers without a certificate. */
+  readonly requires: readonly Role[] | 'anyone'
+  /** Larger frames end the channel with `protocol-error`. */
+  readonly maxFrameBytes: number
+}
+
+export interface Wire {
+  /** This peer. */
+  readonly peer: PeerIdText
+  /** Opens a channel to a peer (itself included: loopback). Rejects with Unreachable, AuthenticationFailed, InsufficientPermissions or UnsupportedVersion. Default deadline 10 s. */
+  open(peer: PeerIdText, service: Service, options?: AbortOptions): Promise<Channel>
+  /** Accepts channels of a protocol until the returned function is called. */
+  serve(service: Service, accept: (channel: Channel) => void): () => void
+  /** Gossip to every member that subscribes; fire and forget. */
+  publish(topic: string, data: Uint8Array): void
+  subscribe(topic: string, handler: (data: Uint8Array, from: PeerIdText) => void): () => void
+}
