@@ -28,7 +28,7 @@ export interface AbortOptions {
   signal?: AbortSignal
 }
 
-/** Why a channel ended. `refused` means the other side or its operating system said no, so the process there is gone or unwilling. */
+/** Why a channel ended: closed by this side, by the other side, by a broken path, or for a frame that broke the protocol. */
 export type CloseReason = 'local' | 'remote' | 'lost' | 'protocol-error'
 
 export interface Channel {
@@ -64,6 +64,10 @@ export interface Wire {
   open(peer: PeerIdText, service: Service, options?: AbortOptions): Promise<Channel>
   /** Accepts channels of a protocol until the returned function is called. */
   serve(service: Service, accept: (channel: Channel) => void): () => void
+  /** Tells where a peer can be dialled (multiaddrs); later `open` calls use it. */
+  learn(peer: PeerIdText, addresses: readonly string[]): void
+  /** Whether the process of a peer is there, by dialling its known addresses: `refused` means that its machine answered that nobody listens (L7), `unknown` that nothing could be learnt. Never rejects. */
+  probe(peer: PeerIdText, options?: AbortOptions): Promise<'alive' | 'refused' | 'unknown'>
   /** Gossip to every member that subscribes; fire and forget. */
   publish(topic: string, data: Uint8Array): void
   subscribe(topic: string, handler: (data: Uint8Array, from: PeerIdText) => void): () => void
