@@ -1,0 +1,223 @@
+/**
+ * Executor of task processes: lanes of helpers (lane.ts) in the best isolation that works on this machine, found by
+ * really trying each tier. A lane serves one job for its whole life: another job gets a new one, with a new user where
+ * the node is root, so that nothing of a job (processes, shared memory, files left in /tmp) is within another's reach.
+ */
+import { createHash, randomBytes, randomInt } from 'node:crypto'
+import { chmodSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+import { availableParallelism } from 'node:os'
+import { join } from 'node:path'
+import type { JobUid } from '../../protocols/ids.ts'
+import { type IsolationTier, isolationTierSchema } from '../../protocols/model/machine.ts'
+import type { Ended, Executor, Lane, Owner, StartRequest } from '../ports.ts'
+import { type LaneSetup, parkingOf, ShellLane, startHelper } from './lane.ts'
+import { Spawner } from './spawner.ts'
+import { laneCommands } from './tiers.ts'
+
+/** Users of lanes lie from here on: far above those of people and of subordinate ranges, and below 2^31, which some tools take as signed. */
+const firstUid = 0x6000_0000
+/** Users of one node. A lane takes the next one, so a number comes back only after so many lanes. */
+const uidsPerNode = 0x1_0000
+/** Nodes on one machine get different ranges by a hash of their seed. */
+const uidRanges = 0x1000
+
+export interface ExecutorOptions {
+  /** A directory of the node for its pipes; made, private to the node's user. */
+  runDir: string
+  /** What tells this node from others on the machine (its data directory): selects the users of its lanes. */
+  seed: string
+  /** Directories, files and sockets of the node that no task may see. */
+  hidePaths: readonly string[]
+  /** Where tasks run as the node's own user, a job's directories (inside hidden ones) that its lanes must see. Called when a lane starts; they must exist. */
+  keepPaths?: (jobUid: JobUid) => readonly string[]
+  /** Takes this tier, or fails. Otherwise the best that works. */
+  tier?: IsolationTier
+  /** First user id for lanes, instead of one derived from `seed`; {@link uidsPerNode} follow it. */
+  uidBase?: number
+  /** A lane idle for so long is ended. Default 60 s: longer than the gaps within a job, short enough to give memory back. */
+  idleMs?: number
+}
+
+interface IdleLane {
+  jobUid: JobUid
+  lane: ShellLane
+  timer: NodeJS.Timeout
+}
+
+/** Starts the spawner and finds the best tier. Rejects, with what each tier said, when none works. */
+export async function startExecutor(options: ExecutorOptions): Promise<Executor> {
+  mkdirSync(options.runDir, { recursive: true, mode: 0o700 })
+  chmodSync(options.runDir, 0o700)
+  const runDir = mkdtempSync(join(options.runDir, 'lanes-'))
+  const failures: string[] = []
+  const tiers = options.tier === undefined ? isolationTierSchema.options : [options.tier]
+  for (const tier of tiers) {
+    if (tier === 'user+pidns' && process.getuid?.() !== 0) {
+      failures.push(`${tier}: the node does not run as root`)
+      continue
+    }
+    // Where no namespace dies with the node, the spawner outlives it for the moment that the sweep takes.
+    const marker = ['BATCHMESH_NODE', randomBytes(12).toString('hex')] as const
+    const contained = tier !== 'process-group'
+    const spawner = new Spawner(runDir, contained ? { deathSignal: true } : { deathSignal: false, atEnd: sweepAtEnd(marker.join('=')) })
+    const pool = new LanePool(options, runDir, spawner, tier, marker)
+    const works = await pool.probe()
+    if (works === undefined) return pool
+    failures.push(`${tier}: ${works}`)
+    await spawner.close()
+  }
+  rmSync(runDir, { recursive: true, force: true })
+  throw new Error(`No way to run task processes works on this machine. ${failures.join('; ')}`)
+}
+
+/** Kills what carries a marker, from the spawner, when the node is gone. */
+function sweepAtEnd(marker: string): string {
+  return `while e=$(grep -ls '${marker}' /proc/[0-9]*/environ); do for p in $e; do p=\${p#/proc/}; kill -9 "\${p%/environ}"; done; done 2>/dev/null`
+}
+
+class LanePool implements Executor {
+  readonly tier: IsolationTier
+  readonly #options: ExecutorOptions
+  readonly #runDir: string
+  readonly #spawner: Spawner
+  readonly #marker: readonly [name: string, value: string]
+  readonly #uidBase: number
+  readonly #all = new Set<ShellLane>()
+  readonly #idle: IdleLane[] = []
+  #uidOffset = randomInt(uidsPerNode)
+  #variant = 0
+  #count = 0
+  #isClosed = false
+
+  constructor(
+    options: ExecutorOptions,
+    runDir: string,
+    spawner: Spawner,
+    tier: IsolationTier,
+    marker: readonly [name: string, value: string],
+  ) {
+    this.tier = tier
+    this.#options = options
+    this.#runDir = runDir
+    this.#spawner = spawner
+    this.#marker = marker
+    const range = createHash('sha256').update(options.seed).digest().readUInt16BE() % uidRanges
+    this.#uidBase = options.uidBase ?? firstUid + range * uidsPerNode
+  }
+
+  /** Tries the tier's variants; undefined when one works, else what they said. */
+  async probe(): Promise<string | undefined> {
+    const said: string[] = []
+    const variants = laneCommands(this.tier, this.#setup([]).plan).length
+    for (let variant = 0; variant < variants; variant += 1) {
+      this.#variant = variant
+      try {
+        const helper = await startHelper(this.#setup([]))
+        helper.kill()
+        await helper.gone
+        return undefined
+      } catch (error) {
+        said.push(error instanceof Error ? error.message : String(error))
+      }
+    }
+    return said.join(' ')
+  }
+
+  async lane(jobUid: JobUid): Promise<Lane> {
+    if (this.#isClosed) throw new Error('The executor is closed.')
+    const at = this.#idle.findLastIndex((idle) => idle.jobUid === jobUid)
+    const [reused] = at >= 0 ? this.#idle.splice(at, 1) : []
+    if (reused !== undefined) clearTimeout(reused.timer)
+    const lane = reused?.lane ?? new ShellLane(this.#setup(this.#options.keepPaths?.(jobUid) ?? []))
+    this.#all.add(lane)
+    try {
+      await lane.ready()
+    } catch (error) {
+      this.#all.delete(lane)
+      throw error
+    }
+    return new LaneLease(lane, () => this.#giveBack(jobUid, lane))
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true
+    for (const idle of this.#idle.splice(0)) clearTimeout(idle.timer)
+    await Promise.all([...this.#all].map((lane) => this.#end(lane)))
+    await this.#spawner.close()
+    rmSync(this.#runDir, { recursive: true, force: true })
+  }
+
+  #setup(keep: readonly string[]): LaneSetup {
+    this.#count += 1
+    return {
+      tier: this.tier,
+      spawner: this.#spawner,
+      deathSignal: this.tier !== 'process-group',
+      variant: this.#variant,
+      marker: this.#marker,
+      plan: { owner: this.#nextOwner(), hide: this.#options.hidePaths, keep, parking: parkingOf(this.#runDir, this.#count) },
+    }
+  }
+
+  #nextOwner(): Owner | undefined {
+    if (process.getuid?.() !== 0) return undefined
+    this.#uidOffset = (this.#uidOffset + 1) % uidsPerNode
+    const uid = this.#uidBase + this.#uidOffset
+    return { uid, gid: uid }
+  }
+
+  #giveBack(jobUid: JobUid, lane: ShellLane): void {
+    if (this.#isClosed) return
+    const timer = setTimeout(() => this.#evict(this.#idle.findIndex((idle) => idle.lane === lane)), this.#options.idleMs ?? 60_000)
+    timer.unref()
+    this.#idle.push({ jobUid, lane, timer })
+    // More idle lanes than could run at once are no use.
+    if (this.#idle.length > 2 * availableParallelism()) this.#evict(0)
+  }
+
+  #evict(at: number): void {
+    const [evicted] = at >= 0 ? this.#idle.splice(at, 1) : []
+    if (evicted === undefined) return
+    clearTimeout(evicted.timer)
+    void this.#end(evicted.lane)
+  }
+
+  async #end(lane: ShellLane): Promise<void> {
+    await lane.close()
+    this.#all.delete(lane)
+  }
+}
+
+/** A lane in the hands of one holder: released once, then of no more use to it. */
+class LaneLease implements Lane {
+  readonly #lane: ShellLane
+  readonly #giveBack: () => void
+  #isReleased = false
+  #isRunning = false
+
+  constructor(lane: ShellLane, giveBack: () => void) {
+    this.#lane = lane
+    this.#giveBack = giveBack
+  }
+
+  get owner(): Owner | undefined {
+    return this.#lane.owner
+  }
+
+  async run(start: StartRequest, signal: AbortSignal, onStart?: (startTime: number) => void): Promise<Ended> {
+    if (this.#isReleased || this.#isRunning) throw new Error(`The lane ${this.#isReleased ? 'was given back' : 'runs another task'}.`)
+    this.#isRunning = true
+    try {
+      return await this.#lane.run(start, signal, onStart)
+    } finally {
+      this.#isRunning = false
+    }
+  }
+
+  release(): void {
+    if (this.#isReleased) return
+    if (this.#isRunning) throw new Error('A lane cannot be given back while its task runs.')
+    this.#isReleased = true
+    this.#giveBack()
+  }
+}

@@ -1,0 +1,101 @@
+/**
+ * The shell text that a lane's helper executes. The helper is a plain POSIX `sh -s` that reads commands from a pipe:
+ * first the prologue of its tier, then one command list a task, made here, with every word quoted. Pure.
+ */
+import { quoteWord } from '../../protocols/model/command-line.ts'
+import type { StartRequest } from '../ports.ts'
+
+/** Exit code of a shell whose program could not be executed; 127 where it was not found (POSIX, shell command language). */
+export const notExecutable = 126
+
+const identifier = /^[A-Za-z_][A-Za-z0-9_]*$/
+
+/** Names to which some shell gives a meaning or refuses values; `env` sets them instead, after the shell is gone. */
+const shellOwned = new Set([
+  ...['OPTIND', 'OPTARG', 'LINENO', 'PPID', 'IFS', 'PS1', 'PS2', 'PS4', 'UID', 'EUID', 'GROUPS', 'BASHOPTS', 'SHELLOPTS', 'BASH_VERSINFO'],
+  ...['RANDOM', 'SECONDS', 'EPOCHSECONDS', 'EPOCHREALTIME', 'SRANDOM', 'BASHPID', 'FUNCNAME', 'DIRSTACK', 'PIPESTATUS', 'POSIXLY_CORRECT'],
+  ...['PWD', 'OLDPWD', 'SHLVL', '_', 'MAIL', 'MAILPATH', 'MAILCHECK', 'HISTSIZE', 'FUNCNEST', 'BASH_COMPAT', 'BASH_XTRACEFD', 'CHILD_MAX'],
+])
+
+/**
+ * Said in stderr.txt when the program could not be started: the shell's own line names the program, this one says what
+ * was tried. An EXIT trap runs only if `exec` failed.
+ */
+const startFailure = `m() { s=$?
+case $s in
+127) echo "batchmesh: the program was not found. It is looked up in PATH=$PATH, or from the working directory if its name has a slash." ;;
+*) echo "batchmesh: the program could not be started (a missing working directory, no permission, not a program for this machine, or too long a command line)." ;;
+esac >&2
+exit $s
+}
+`
+
+/**
+ * What follows each task: its status is kept, whatever it left running is killed, and only when the kernel says that
+ * nothing is left (ESRCH; zombies count until reaped) is the end reported. `io` says that stdout.txt could not be made.
+ */
+const report = `case $s in 2) [ -e "$2" ] || s=io ;; esac
+echo "$1 $s"
+}
+`
+
+/**
+ * Prologue of a helper in its own pid namespace. `kill -9 -1` there reaches every process of the lane but the caller and
+ * pid 1, in one step that no fork can outrun. It must never run elsewhere: the helper checks that its namespace is not
+ * the node's own and that its pid is as small as only a fresh namespace has.
+ */
+export function containedPrologue(nodePidNamespace: string): string {
+  return `${startFailure}ns=$(readlink /proc/self/ns/pid)
+[ -n "$ns" ] && [ "$ns" != ${quoteWord(nodePidNamespace)} ] && [ "$$" -gt 1 ] && [ "$$" -lt 100 ] || { echo "the lane has no pid namespace of its own" >&2; exit 71; }
+f() { s=$?; n=0
+while kill -9 -1; do
+n=$((n+1)); [ $n -lt 50 ] || sleep 0.01
+done
+${report}echo "ready $$"
+exec 2>/dev/null
+`
+}
+
+/**
+ * Prologue of a helper without a namespace: what carries the lane's marker in its environment is killed, again and again
+ * until a scan finds nothing. A process that wiped its environment survives; no shell can see that it was the task's.
+ */
+export function markedPrologue(marker: string): string {
+  return `${startFailure}f() { s=$?
+while e=$(grep -ls ${quoteWord(marker)} /proc/[0-9]*/environ); do
+for p in $e; do p=\${p#/proc/}; kill -9 "\${p%/environ}"; done
+done
+${report}echo "ready $$"
+exec 2>/dev/null
+`
+}
+
+/** One task as a command list that ends in a report `<id> <status>`. Throws TypeError on a NUL, which no argument can hold. */
+export function taskScript(id: number, start: StartRequest, marker?: readonly [name: string, value: string]): string {
+  const exports: string[] = []
+  const viaEnv: string[] = []
+  const env = marker === undefined ? Object.entries(start.env) : [...Object.entries(start.env), marker]
+  for (const [name, value] of env) {
+    if (name === '' || name.includes('='))
+      throw new TypeError(`The environment variable name ${JSON.stringify(name)} is empty or has a "=".`)
+    if (identifier.test(name) && !shellOwned.has(name)) exports.push(`${name}=${quote(value)}`)
+    else viaEnv.push(quote(`${name}=${value}`))
+  }
+  const [program] = start.argv
+  if (program === undefined || program === '') throw new TypeError('The command line has no program.')
+  const words = start.argv.map(quote)
+  if (program.includes('=')) words.unshift('nice', '-n', '0')
+  if (viaEnv.length > 0 || program.startsWith('-'))
+    words.unshift('env', ...viaEnv, ...(program.startsWith('-') ? ['nice', '-n', '0', '--'] : []))
+  const exported = exports.length === 0 ? '' : `export ${exports.join(' ')};`
+  const stdout = quote(start.stdoutPath)
+  return (
+    `(trap m 0;cd ${quote(start.cwd)}||exit ${notExecutable};unset OLDPWD PWD SHLVL;${exported}exec ${words.join(' ')})` +
+    ` </dev/null >${stdout} 2>${quote(start.stderrPath)};f ${id} ${stdout}\n`
+  )
+}
+
+function quote(word: string): string {
+  if (word.includes('\0')) throw new TypeError(`A command line, path or environment variable cannot hold a NUL: ${JSON.stringify(word)}`)
+  return quoteWord(word)
+}
