@@ -151,7 +151,11 @@ export const leasesProtocol = defineProtocol({
       /** Attempts whose program has ended and whose outputs are on their way (B2): their slots are free again. */
       uploading: z.object({ attempts: z.array(attemptSchema).max(4096) }),
       /** The machine is going down by its owner's wish: give it nothing more; its unstarted attempts are given back. */
-      draining: z.object({ returned: z.array(attemptSchema).max(200_000) }),
+      draining: z.object({
+        returned: z.array(attemptSchema).max(200_000),
+        /** It leaves the mesh for good. */
+        leaving: z.boolean().default(false),
+      }),
     },
   },
   /** The worker understands. */

@@ -1,0 +1,200 @@
+/** Why something waits: an answer for each task, pool and machine, in words and numbers of this mesh. Pure. */
+import { foldId } from '../protocols/ids.ts'
+import { defaultPoolId } from '../protocols/model/pool.ts'
+import { type Capacity, type Demand, fits, labelsMatch } from '../protocols/model/resources.ts'
+import { isExcluded } from './missing-program.ts'
+import { allowsGangs, jobsInOrder, readyIn } from './placement.ts'
+import { unreserved } from './pools.ts'
+import { type Job, type Machine, type Node, type Pool, poolOf, type State, succeeded, type Task, type TaskClass } from './state.ts'
+
+export interface Explanation {
+  summary: string
+  details: string[]
+}
+
+export function explainTask(state: State, job: Job, taskId: string, now: number): Explanation | undefined {
+  const task = job.tasks.get(foldId(taskId))
+  if (task === undefined) return undefined
+  if (typeof task === 'number')
+    return { summary: `Task ${taskId} is completed: it ${succeeded(task) ? 'succeeded' : 'failed'}.`, details: [] }
+  const name = task.name ?? task.id
+  if (task.lease !== undefined) return explainLeased(task, name, now)
+  if (job.row.state !== 'active') return { summary: `Task ${name} will not run: job ${job.row.spec.id} is ${job.row.state}.`, details: [] }
+  if (task.waiting > 0) return explainWaiting(job, task, name)
+  const pool = poolOf(state, job)
+  if (pool === undefined)
+    return { summary: `Task ${name} waits: there is no pool ${job.row.spec.poolId}. Create it, and the job starts.`, details: [] }
+  return explainQueued(state, pool, task, name)
+}
+
+function explainLeased(task: Task, name: string, now: number): Explanation {
+  const lease = task.lease!
+  const { machine } = lease.members[0]!
+  const on = machine.description.name
+  const details = machine.session === 0 ? [`${on} is not connected; the task is given up when the silence has lasted long enough.`] : []
+  if (lease.uploading) return { summary: `Task ${name} has run on ${on} and is storing its outputs.`, details }
+  if (lease.startTime === undefined)
+    return { summary: `Task ${name} is on ${on} and about to start: fetching its inputs, or next in line.`, details }
+  return { summary: `Task ${name} has been running on ${on} for ${Math.round((now - lease.startTime) / 1000)} s.`, details }
+}
+
+function explainWaiting(job: Job, task: Task, name: string): Explanation {
+  const details: string[] = []
+  for (const [parent, children] of job.dependents) {
+    if (!children.includes(task)) continue
+    const known = job.tasks.get(parent)
+    if (known === undefined) details.push(`${parent} does not exist (yet).`)
+    else if (typeof known === 'number') details.push(`${parent} failed: unless it is reactivated and succeeds, this task never runs.`)
+    else details.push(`${parent} is not completed.`)
+  }
+  for (const waiter of job.rangeWaiters) {
+    if (waiter.task === task) details.push(`${waiter.missing} of the tasks ${waiter.start}-${waiter.end} have not succeeded.`)
+  }
+  return { summary: `Task ${name} waits for other tasks.`, details }
+}
+
+function explainQueued(state: State, pool: Pool, task: Task, name: string): Explanation {
+  const { class: kind, job } = task
+  const cap = job.row.spec.maxParallelTasks
+  if (cap > 0 && job.leased >= cap)
+    return { summary: `Task ${name} waits: ${job.leased} tasks of its job are running, and the job allows ${cap} at once.`, details: [] }
+  if (kind.gang > 0 && !allowsGangs(pool)) {
+    const rule = 'a multi-instance task needs a pool with enableInterNodeCommunication and one task slot a node'
+    return { summary: `Task ${name} waits: ${rule}, and ${pool.row.spec.id} is not such a pool.`, details: [] }
+  }
+  const details = [...pool.nodes.values()].filter((node) => node.slots > 0).map((node) => obstacle(state, node, task))
+  const nodes = [...pool.nodes.values()].filter((node) => node.ready)
+  if (nodes.length === 0) return { summary: `Task ${name} waits: pool ${pool.row.spec.id} has no node. ${shortage(state, pool)}`, details }
+  const able = nodes.filter((node) => isAble(state, node, task))
+  const needed = Math.max(1, kind.gang)
+  if (able.length < needed) return { summary: `Task ${name} waits: ${wanting(nodes, kind, needed, able.length)}`, details }
+  const before = jobsInOrder(pool).filter((other) => other.row.spec.priority > job.row.spec.priority).length
+  const order = before > 0 ? ` ${before} jobs of higher priority come first.` : ''
+  return {
+    summary: `Task ${name} waits for its turn: ${readyIn(pool)} tasks are waiting in pool ${pool.row.spec.id}, and every fitting node is busy.${order}`,
+    details,
+  }
+}
+
+function isAble(state: State, node: Node, task: Task): boolean {
+  const { machine } = node
+  const { slots, demand } = task.class
+  return (
+    machine.session !== 0 &&
+    !machine.draining &&
+    fits({ ...node.size, slots: node.slots }, slots, demand) &&
+    labelsMatch(machine.description.labels, demand.labels) &&
+    !isExcluded(state, task.job, machine)
+  )
+}
+
+function obstacle(state: State, node: Node, task: Task): string {
+  const { machine } = node
+  const { demand, slots } = task.class
+  const name = machine.description.name
+  if (machine.session === 0) return `${name}: not connected`
+  if (machine.draining) return `${name}: going down, takes no new tasks`
+  if (!node.ready) return `${name}: the node is not granted yet${node.refusal === undefined ? '' : ` (${node.refusal})`}`
+  if (!labelsMatch(machine.description.labels, demand.labels)) return `${name}: does not have the labels ${labelText(demand)}`
+  if (!fits({ ...node.size, slots: node.slots }, slots, demand)) return `${name}: too small (${sizeText(node.size)}, ${node.slots} slots)`
+  if (isExcluded(state, task.job, machine))
+    return `${name}: left out, ${task.job.row.excluded.find((entry) => entry.machine === machine.peer)?.reason}`
+  if (node.heldFor !== undefined) return `${name}: held for ${node.heldFor.name ?? node.heldFor.id}`
+  const busy = [...node.leases].reduce((sum, lease) => sum + lease.task.class.slots, 0)
+  return `${name}: fits; ${busy} of ${node.slots} slots are taken`
+}
+
+/** What no node has enough of: "no machine with 8 cores; largest: 4". */
+function wanting(nodes: Node[], kind: TaskClass, needed: number, able: number): string {
+  const most = (pick: (node: Node) => number) => Math.max(0, ...nodes.map(pick))
+  const { demand, slots } = kind
+  if (needed > 1) return `it needs ${needed} nodes at once; ${able} of the pool fit.`
+  if ((demand.cores ?? 0) > most((node) => node.size.cores))
+    return `no machine with ${demand.cores} cores; largest: ${most((node) => node.size.cores)}.`
+  if ((demand.memoryMiB ?? 0) > most((node) => node.size.memoryMiB)) {
+    return `no machine with ${demand.memoryMiB} MiB of memory; largest: ${Math.floor(most((node) => node.size.memoryMiB))}.`
+  }
+  if ((demand.gpus ?? 0) > most((node) => node.size.gpus))
+    return `no machine with ${demand.gpus} GPUs; most: ${most((node) => node.size.gpus)}.`
+  if (slots > most((node) => node.slots)) return `no node with ${slots} task slots; most: ${most((node) => node.slots)}.`
+  if (demand.labels !== undefined && !nodes.some((node) => labelsMatch(node.machine.description.labels, demand.labels))) {
+    return `no machine with the labels ${labelText(demand)}.`
+  }
+  return 'no machine that fits is connected and free for this job.'
+}
+
+function labelText(demand: Demand): string {
+  return Object.entries(demand.labels ?? {})
+    .map(([name, value]) => `${name}=${value}`)
+    .join(',')
+}
+
+function sizeText(size: Capacity): string {
+  return `${size.cores} cores, ${Math.floor(size.memoryMiB)} MiB${size.gpus > 0 ? `, ${size.gpus} GPUs` : ''}`
+}
+
+export function explainPool(state: State, pool: Pool): Explanation {
+  const nodes = [...pool.nodes.values()]
+  const granted = nodes.filter((node) => node.ready).length
+  const { spec } = pool.row
+  const details = nodes.map((node) => {
+    if (node.machine.session === 0) return `${node.row.nodeId} on ${node.machine.description.name}: not connected`
+    return `${node.row.nodeId} on ${node.machine.description.name}: ${node.ready ? 'granted' : (node.refusal ?? 'asked for, no answer yet')}`
+  })
+  if (pool.id === defaultPoolId) {
+    return { summary: `Pool default is the mesh itself: ${granted} machines, ${readyIn(pool)} tasks waiting.`, details }
+  }
+  const target = spec.targetDedicatedNodes + spec.targetLowPriorityNodes
+  for (const machine of state.machines.values()) {
+    const why = nodes.some((node) => node.machine === machine) ? undefined : unfit(pool, machine)
+    if (why !== undefined) details.push(`${machine.description.name}: ${why}`)
+  }
+  if (granted >= target) return { summary: `Pool ${spec.id} has all its ${target} nodes; ${readyIn(pool)} tasks are waiting.`, details }
+  return { summary: `Pool ${spec.id} has ${granted} of ${target} nodes. ${shortage(state, pool)}`, details }
+}
+
+function shortage(state: State, pool: Pool): string {
+  if (pool.id === defaultPoolId) return 'No machine that lends capacity is connected.'
+  const { size, spec } = pool.row
+  if (spec.targetDedicatedNodes + spec.targetLowPriorityNodes === 0) return 'Its target is 0 nodes; resize it.'
+  const free = Math.max(
+    0,
+    ...[...state.machines.values()].filter((machine) => machine.session !== 0).map((machine) => unreserved(machine).cores),
+  )
+  return free < size.cores ? `No machine with ${size.cores} cores; largest free: ${free}.` : `Asking machines for ${sizeText(size)}.`
+}
+
+function unfit(pool: Pool, machine: Machine): string | undefined {
+  const { size, spec } = pool.row
+  const free = unreserved(machine)
+  if (machine.session === 0) return 'not connected'
+  if (!labelsMatch(machine.description.labels, spec.labels)) return 'does not have the labels the pool asks for'
+  const wanted = machine.description.class === 'dedicated' ? spec.targetDedicatedNodes : spec.targetLowPriorityNodes
+  if (wanted === 0) return `is ${machine.description.class}; the pool asks for none of those`
+  if (free.cores < size.cores) return `${free.cores} cores are unreserved; the size needs ${size.cores}`
+  if (free.memoryMiB < size.memoryMiB)
+    return `${Math.floor(free.memoryMiB)} MiB are unreserved; the size needs ${Math.floor(size.memoryMiB)}`
+  if (free.gpus < size.gpus) return `${free.gpus} GPUs are unreserved; the size needs ${size.gpus}`
+  return undefined
+}
+
+/** Which machines could run such a task in a pool, and what stands in the way of the others. */
+export function eligible(
+  pool: Pool,
+  kind: Pick<TaskClass, 'slots' | 'demand'>,
+): { machines: { name: string; slots: number }[]; details: string[] } {
+  const machines: { name: string; slots: number }[] = []
+  const details: string[] = []
+  for (const node of pool.nodes.values()) {
+    const { machine } = node
+    const { name } = machine.description
+    if (node.slots === 0) continue
+    if (machine.session === 0) details.push(`${name}: not connected`)
+    else if (!labelsMatch(machine.description.labels, kind.demand.labels))
+      details.push(`${name}: does not have the labels ${labelText(kind.demand)}`)
+    else if (!fits({ ...node.size, slots: node.slots }, kind.slots, kind.demand))
+      details.push(`${name}: too small (${sizeText(node.size)}, ${node.slots} slots)`)
+    else machines.push({ name, slots: node.slots })
+  }
+  return { machines, details }
+}

@@ -1,0 +1,174 @@
+/** Jobs: added, given tasks, ended by a user, a limit or their last task, deleted (Azure Batch: Job). */
+import { foldId } from '../protocols/ids.ts'
+import type { ControlEvent } from './events.ts'
+import { meshKey } from './rows.ts'
+import { addJobToState, type Job, liveTasks, poolOf } from './state.ts'
+import { addTask, reactivate, terminateTask } from './tasks.ts'
+import { answer, log, putJob, refuse, type Turn } from './turn.ts'
+
+/** One task's encoded spec; Azure's request bodies end at about 1 MB too. */
+export const maxSpecBytes = 1 << 20
+
+export function onAddJob(turn: Turn, event: Extract<ControlEvent, { kind: 'addJob' }>): void {
+  const { state, now } = turn
+  const { spec } = event
+  if (state.jobIds.has(foldId(spec.id))) return refuse(turn, event.replyTo, 'JobExists', `The job ${spec.id} exists already.`)
+  const uid = state.mesh.nextJobUid
+  state.mesh.nextJobUid += 1
+  turn.out.push({ kind: 'put', key: meshKey, value: { ...state.mesh } })
+  const job = addJobToState(state, {
+    uid,
+    spec,
+    state: 'active',
+    creationTime: now,
+    stateTransitionTime: now,
+    submitter: event.submitter,
+    excluded: [],
+  })
+  putJob(turn, job)
+  // Azure: no tasks counts as all complete, so the setting ends an empty job at once.
+  endIfDone(turn, job)
+  answer(turn, event.replyTo, { jobId: spec.id })
+  log(turn, 'info', `job ${spec.id} is added`, { job: spec.id, pool: spec.poolId })
+}
+
+export function onUpdateJob(turn: Turn, event: Extract<ControlEvent, { kind: 'updateJob' }>): void {
+  const job = activeJob(turn, event.jobId, event.replyTo)
+  if (job === undefined) return
+  job.row.spec = {
+    ...job.row.spec,
+    onAllTasksComplete: event.onAllTasksComplete ?? job.row.spec.onAllTasksComplete,
+    priority: event.priority ?? job.row.spec.priority,
+  }
+  putJob(turn, job)
+  endIfDone(turn, job)
+  answer(turn, event.replyTo, { jobId: job.row.spec.id })
+}
+
+export function onTerminateJob(turn: Turn, event: Extract<ControlEvent, { kind: 'terminateJob' }>): void {
+  const job = turn.state.jobIds.get(foldId(event.jobId))
+  if (job === undefined) return refuse(turn, event.replyTo, 'JobNotFound', `There is no job ${event.jobId}.`)
+  if (job.row.state === 'completed') return refuse(turn, event.replyTo, 'JobCompleted', `The job ${event.jobId} is completed already.`)
+  endJob(turn, job, event.terminateReason ?? 'UserTerminate')
+  answer(turn, event.replyTo, {})
+}
+
+/** Azure: running tasks complete with failureInfo, those still active stay active and never run. */
+export function endJob(turn: Turn, job: Job, reason: string): void {
+  // Before its tasks are ended, so that nothing is queued again.
+  job.row.state = 'completed'
+  job.row.stateTransitionTime = turn.now
+  job.row.endTime = turn.now
+  job.row.terminateReason = reason
+  poolOf(turn.state, job)?.jobs.delete(job)
+  for (const task of job.tasks.values()) {
+    if (typeof task !== 'number' && task.lease !== undefined) terminateTask(turn, task, `The job was ended (${reason}).`)
+  }
+  job.row.finalCounts = { active: liveTasks(job), succeeded: job.succeeded, failed: job.failed }
+  putJob(turn, job)
+  turn.out.push({ kind: 'changed', jobUid: job.uid })
+  log(turn, 'info', `job ${job.row.spec.id} is completed`, { job: job.row.spec.id, reason, succeeded: job.succeeded, failed: job.failed })
+}
+
+/** Ends a job whose tasks are all complete, where it asks for that (Azure: onAllTasksComplete). */
+export function endIfDone(turn: Turn, job: Job): void {
+  if (job.row.state === 'active' && job.row.spec.onAllTasksComplete === 'terminatejob' && liveTasks(job) === 0)
+    endJob(turn, job, 'AllTasksComplete')
+}
+
+export function onDeleteJob(turn: Turn, event: Extract<ControlEvent, { kind: 'deleteJob' }>): void {
+  const job = turn.state.jobIds.get(foldId(event.jobId))
+  if (job === undefined) return refuse(turn, event.replyTo, 'JobNotFound', `There is no job ${event.jobId}.`)
+  deleteJob(turn, job)
+  answer(turn, event.replyTo, {})
+}
+
+export function deleteJob(turn: Turn, job: Job): void {
+  if (job.row.state === 'active') endJob(turn, job, 'UserDelete')
+  job.row.state = 'deleting'
+  putJob(turn, job)
+  turn.state.jobs.delete(job.uid)
+  turn.state.jobIds.delete(foldId(job.row.spec.id))
+  turn.out.push({ kind: 'changed', jobUid: job.uid })
+  turn.out.push({ kind: 'purge', jobUid: job.uid, home: job.row.spec.home ?? turn.state.self })
+}
+
+export function onAddTasks(turn: Turn, event: Extract<ControlEvent, { kind: 'addTasks' }>): void {
+  const job = activeJob(turn, event.jobId, event.replyTo)
+  if (job === undefined) return
+  const results = event.tasks.map((spec, index) => {
+    const error = taskError(job, spec, event.encoded[index]!)
+    if (error === undefined) addTask(turn, job, spec, event.encoded[index]!)
+    return { taskId: spec.id, error }
+  })
+  answer(turn, event.replyTo, { results })
+  turn.out.push({ kind: 'changed', jobUid: job.uid })
+}
+
+function taskError(
+  job: Job,
+  spec: (ControlEvent & { kind: 'addTasks' })['tasks'][number],
+  encoded: Uint8Array,
+): { code: string; message: string } | undefined {
+  if (job.tasks.has(foldId(spec.id)))
+    return { code: 'TaskExists', message: `The task ${spec.id} exists already in job ${job.row.spec.id}.` }
+  if (spec.dependsOn !== undefined && !job.row.spec.usesTaskDependencies) {
+    return {
+      code: 'TaskDependenciesNotSpecifiedOnJob',
+      message: `The task ${spec.id} depends on others, but job ${job.row.spec.id} was added without usesTaskDependencies.`,
+    }
+  }
+  const backwards = spec.dependsOn?.taskIdRanges?.find((range) => range.end < range.start)
+  if (backwards !== undefined)
+    return {
+      code: 'InvalidPropertyValue',
+      message: `The range ${backwards.start}-${backwards.end} of task ${spec.id} ends before it starts.`,
+    }
+  if (encoded.length > maxSpecBytes)
+    return { code: 'InvalidPropertyValue', message: `The task ${spec.id} is larger than 1 MiB; put long texts into a resource file.` }
+  if (spec.multiInstanceSettings !== undefined && spec.requiredSlots !== 1) {
+    return { code: 'InvalidPropertyValue', message: `The multi-instance task ${spec.id} must have requiredSlots 1.` }
+  }
+  return undefined
+}
+
+function activeJob(turn: Turn, jobId: string, replyTo: number): Job | undefined {
+  const job = turn.state.jobIds.get(foldId(jobId))
+  if (job === undefined) refuse(turn, replyTo, 'JobNotFound', `There is no job ${jobId}.`)
+  else if (job.row.state === 'completed') refuse(turn, replyTo, 'JobCompleted', `The job ${jobId} is completed and takes no changes.`)
+  else return job
+  return undefined
+}
+
+export function onTerminateTask(turn: Turn, event: Extract<ControlEvent, { kind: 'terminateTask' }>): void {
+  const job = activeJob(turn, event.jobId, event.replyTo)
+  const task = job?.tasks.get(foldId(event.taskId))
+  if (job === undefined) return
+  if (task === undefined) return refuse(turn, event.replyTo, 'TaskNotFound', `There is no task ${event.taskId} in job ${event.jobId}.`)
+  if (typeof task === 'number') return refuse(turn, event.replyTo, 'TaskCompleted', `The task ${event.taskId} is completed already.`)
+  terminateTask(turn, task, 'The task was ended by a user.')
+  answer(turn, event.replyTo, {})
+}
+
+export function onReactivateTask(turn: Turn, event: Extract<ControlEvent, { kind: 'reactivateTask' }>): void {
+  const job = activeJob(turn, event.jobId, event.replyTo)
+  if (job === undefined) return
+  const task = job.tasks.get(foldId(event.spec.id))
+  if (typeof task !== 'number') return refuse(turn, event.replyTo, 'TaskNotCompleted', `The task ${event.spec.id} is not completed.`)
+  if (task % 2 === 1)
+    return refuse(turn, event.replyTo, 'TaskSucceeded', `The task ${event.spec.id} succeeded; only a failed task can be run again.`)
+  reactivate(turn, job, event.spec, event.status)
+  answer(turn, event.replyTo, {})
+}
+
+/** Limits that time brings about: a job's wall clock, and how long an ended job is kept. */
+export function limitJobs(turn: Turn): void {
+  for (const job of [...turn.state.jobs.values()]) {
+    const { spec, creationTime, endTime } = job.row
+    const limitMs = spec.constraints.maxWallClockTimeMs
+    if (job.row.state === 'active' && limitMs !== undefined && turn.now >= creationTime + limitMs)
+      endJob(turn, job, 'MaxWallClockTimeExpiry')
+    if (job.row.state === 'completed' && spec.retentionTimeMs !== undefined && turn.now >= (endTime ?? creationTime) + spec.retentionTimeMs)
+      deleteJob(turn, job)
+  }
+}

@@ -1,0 +1,137 @@
+/** Leases: when one is given, how long silence may last, and what is left when it ends (L1, L2, L3, L7, C1). */
+
+import type { TaskEvent } from '../protocols/control.ts'
+import { type Attempt, attemptKey } from '../protocols/ids.ts'
+import type { AttemptEnd, AttemptRecord, Outcome } from '../protocols/model/task.ts'
+import { type LastEnd, type StatusRow, statusKey } from './rows.ts'
+import type { Lease, LeaseMember, Machine, Task } from './state.ts'
+import type { Turn } from './turn.ts'
+
+/** L7: a short task is given up after this much silence, a long one later. */
+export const minWindowMs = 30_000
+export const maxWindowMs = 600_000
+/** Ended attempts that a status row remembers; enough to see a pattern, bounded so that a task lost for ever does not grow. */
+const maxHistory = 10
+
+export function attemptOf(task: Task, epoch: number): Attempt {
+  return { jobUid: task.job.uid, task: task.id, epoch }
+}
+
+/** Silence of its machine that a lease survives, in ms: the time the task has run, within bounds, unless the job says otherwise (L7). */
+export function windowMs(lease: Lease, now: number): number {
+  const fixed = lease.task.job.row.spec.disconnect.lostAfterMs
+  if (fixed !== undefined) return fixed
+  return Math.min(maxWindowMs, Math.max(minWindowMs, now - (lease.startTime ?? lease.grantTime)))
+}
+
+/** Gives the task's next attempt to these nodes; the caller tells the workers. */
+export function grant(turn: Turn, task: Task, members: readonly LeaseMember[]): Lease {
+  task.epoch += 1
+  task.lastEnd = undefined
+  const lease = openLease(task, { grantTime: turn.now, members, restored: false, incarnation: members[0]!.machine.incarnation })
+  putStatus(turn, task, { state: 'running' })
+  return lease
+}
+
+/** Puts a lease into the books without a new epoch: at a grant, after a restart, and when a lost attempt turns out to be alive. */
+export function openLease(
+  task: Task,
+  from: Pick<Lease, 'grantTime' | 'members' | 'restored' | 'incarnation'> & { startTime?: number },
+): Lease {
+  const lease: Lease = { task, epoch: task.epoch, uploading: false, ...from }
+  task.lease = lease
+  task.job.leased += 1
+  if (lease.startTime !== undefined) task.job.started += 1
+  const key = attemptKey(attemptOf(task, task.epoch))
+  for (const { machine, node } of lease.members) {
+    machine.leases.set(key, lease)
+    node.leases.add(lease)
+  }
+  return lease
+}
+
+export function markStarted(lease: Lease, startTime: number): void {
+  if (lease.startTime === undefined) lease.task.job.started += 1
+  lease.startTime = startTime
+}
+
+/** Takes a lease out of the books. The members other than `except` are told to stop. */
+export function closeLease(turn: Turn, lease: Lease, tell: { reason: string; except?: Machine } | undefined): void {
+  const { task } = lease
+  const attempt = attemptOf(task, lease.epoch)
+  const key = attemptKey(attempt)
+  for (const { machine, node } of lease.members) {
+    machine.leases.delete(key)
+    node.leases.delete(lease)
+    node.pool.dirty = true
+    if (tell !== undefined && machine !== tell.except && machine.session !== 0) {
+      turn.out.push({ kind: 'stop', peer: machine.peer, attempts: [attempt], reason: tell.reason })
+    }
+  }
+  if (lease.startTime !== undefined) task.job.started -= 1
+  task.job.leased -= 1
+  task.lease = undefined
+}
+
+/** Remembers how an attempt ended that will be followed by another. */
+export function remember(task: Task, lease: Lease, end: AttemptEnd, endTime: number, exitCode?: number): void {
+  const primary = lease.members[0]!
+  const record: AttemptRecord = {
+    epoch: lease.epoch,
+    machine: primary.machine.peer,
+    nodeId: primary.node.row.nodeId,
+    grantTime: lease.grantTime,
+    startTime: lease.startTime,
+    endTime,
+    end,
+    exitCode,
+  }
+  task.history = [...(task.history ?? []), record].slice(-maxHistory)
+}
+
+interface StatusChange {
+  state: StatusRow['state']
+  lastEnd?: LastEnd
+  result?: 'success' | 'failure'
+  outcome?: Outcome
+  /** The lease that has just ended. */
+  ended?: Lease
+  /** Where the attempt ran, when no lease of this process tells. */
+  ranOn?: StatusRow['ranOn']
+}
+
+/** Writes the status row of a task as it stands now. */
+export function putStatus(turn: Turn, task: Task, change: StatusChange): void {
+  const lease = task.lease
+  const shown = lease ?? change.ended
+  const row: StatusRow = {
+    epoch: task.epoch,
+    state: change.state,
+    stateTransitionTime: turn.now,
+    retryCount: task.retries,
+    requeueCount: task.requeues,
+    lease: lease?.members.map(({ machine, node }) => ({ machine: machine.peer, nodeId: node.row.nodeId, incarnation: lease.incarnation })),
+    grantTime: shown?.grantTime,
+    lastEnd: change.lastEnd,
+    result: change.result,
+    outcome: change.outcome,
+    ranOn: shown === undefined ? change.ranOn : ranOn(shown),
+    history: task.history,
+    losses: task.losses === 0 ? undefined : task.losses,
+  }
+  turn.out.push({ kind: 'put', key: statusKey(task.job.uid, task.id), value: row })
+}
+
+export function ranOn(lease: Lease): NonNullable<StatusRow['ranOn']> {
+  const { machine, node } = lease.members[0]!
+  return { machine: machine.peer, machineName: machine.description.name, nodeId: node.row.nodeId }
+}
+
+/** Shows watchers of the job that a task changed. */
+export function emitChange(turn: Turn, task: Task, event: Omit<TaskEvent, 'taskId' | 'retryCount' | 'requeueCount'>): void {
+  turn.out.push({
+    kind: 'changed',
+    jobUid: task.job.uid,
+    event: { taskId: task.name ?? task.id, retryCount: task.retries, requeueCount: task.requeues, ...event },
+  })
+}

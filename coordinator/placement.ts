@@ -1,0 +1,162 @@
+/**
+ * Placement: which waiting tasks go to which claims. Ordinary tasks are pulled: a parked claim gets what fits its room.
+ * A gang is reserved in one step, all nodes or none (M1): it starts when enough nodes are idle; once it has waited
+ * {@link gangAgeMs} the oldest gang of a pool holds nodes, which then get nothing else until it starts, while the
+ * other nodes go on with smaller tasks. One gang a pool holds at a time, so gangs cannot block each other.
+ */
+
+import { maxGrants } from '../protocols/leases.ts'
+import { fits, labelsMatch, type Room, take } from '../protocols/model/resources.ts'
+import { isExcluded } from './missing-program.ts'
+import { peek, shift } from './queue.ts'
+import type { Job, Machine, Node, Pool, State, Task } from './state.ts'
+
+/** A gang that has waited this long stops others from taking the nodes it needs. */
+export const gangAgeMs = 10_000
+/** Specs in one answer: a quarter of the frame limit, so that an answer of large specs is never too large. */
+const maxAnswerBytes = 16 << 20
+
+/** Jobs of a pool that may have something to give, in the order they are served: priority, then age (Azure). */
+export function jobsInOrder(pool: Pool): Job[] {
+  const jobs = [...pool.jobs].filter((job) => job.ready > 0)
+  return jobs.length < 2 ? jobs : jobs.sort((a, b) => b.row.spec.priority - a.row.spec.priority || a.uid - b.uid)
+}
+
+export function readyIn(pool: Pool): number {
+  let ready = 0
+  for (const job of pool.jobs) ready += job.ready
+  return ready
+}
+
+export interface Asked {
+  node: Node
+  room: Room
+  prefetchSlots: number
+}
+
+/** Takes out of the queues what a machine's nodes get now: first what can start at once, then what it may hold ready. */
+export function pick(state: State, pool: Pool, machine: Machine, asked: Asked, budget: { grants: number; bytes: number }): Task[] {
+  const picked: Task[] = []
+  const jobs = jobsInOrder(pool).filter((job) => !isExcluded(state, job, machine))
+  let room = asked.room
+  fill(jobs, machine, budget, picked, (task) => {
+    if (!fits(room, task.class.slots, task.class.demand)) return false
+    room = take(room, task.class.slots, task.class.demand)
+    return true
+  })
+  // Near the end of the work nobody hoards: what one node holds ready is at most its share of what is left.
+  const share = Math.floor(readyIn(pool) / Math.max(1, pool.nodes.size))
+  let ahead = Math.min(asked.prefetchSlots, share)
+  const whole: Room = { ...asked.node.size, slots: asked.node.slots }
+  fill(jobs, machine, budget, picked, (task) => {
+    if (task.class.slots > ahead || !fits(whole, task.class.slots, task.class.demand)) return false
+    ahead -= task.class.slots
+    return true
+  })
+  return picked
+}
+
+function fill(
+  jobs: Job[],
+  machine: Machine,
+  budget: { grants: number; bytes: number },
+  picked: Task[],
+  takes: (task: Task) => boolean,
+): void {
+  for (const job of jobs) {
+    const cap = job.row.spec.maxParallelTasks
+    for (const queue of job.queues.values()) {
+      if (queue.class.gang > 0 || queue.size === 0 || !labelsMatch(machine.description.labels, queue.class.demand.labels)) continue
+      for (;;) {
+        // What was picked for this job is leased only after the pick, so it is counted here.
+        if (budget.grants <= 0 || budget.bytes <= 0) return
+        if (cap > 0 && job.leased + countOf(picked, job) >= cap) break
+        const task = peek(queue)
+        if (task === undefined || !takes(task)) break
+        shift(queue)
+        picked.push(task)
+        budget.grants -= 1
+        budget.bytes -= task.specBytes
+      }
+    }
+  }
+}
+
+function countOf(picked: Task[], job: Job): number {
+  let n = 0
+  for (const task of picked) if (task.job === job) n += 1
+  return n
+}
+
+export function newBudget(): { grants: number; bytes: number } {
+  return { grants: maxGrants, bytes: maxAnswerBytes }
+}
+
+/** Azure: a multi-instance task needs inter-node communication and one task slot a node. */
+export function allowsGangs(pool: Pool): boolean {
+  return pool.row.spec.enableInterNodeCommunication && pool.row.spec.taskSlotsPerNode === 1
+}
+
+export interface GangPlan {
+  /** Gangs to start, with their nodes; the tasks are out of their queues. */
+  start: { task: Task; nodes: Node[] }[]
+  /** Nodes newly held, whose unstarted work should be taken back. */
+  newlyHeld: Node[]
+}
+
+/** Decides about all gangs of a pool, oldest first within priority. Updates which nodes are held. */
+export function planGangs(state: State, pool: Pool, now: number): GangPlan {
+  const plan: GangPlan = { start: [], newlyHeld: [] }
+  if (!allowsGangs(pool)) return plan
+  const waiting: Task[] = []
+  for (const job of jobsInOrder(pool)) {
+    for (const queue of job.queues.values()) {
+      if (queue.class.gang > 0) waiting.push(...[...queue.again, ...queue.fresh.slice(queue.head)].filter((task) => task.queued))
+    }
+  }
+  for (const node of pool.nodes.values()) {
+    const held = node.heldFor
+    if (held !== undefined && (!held.queued || !isUsable(state, node, held))) node.heldFor = undefined
+  }
+  waiting.sort((a, b) => b.job.row.spec.priority - a.job.row.spec.priority || a.readySince - b.readySince)
+  let mayHold = true
+  for (const task of waiting) {
+    const usable = [...pool.nodes.values()].filter(
+      (node) => (node.heldFor === undefined || node.heldFor === task) && isUsable(state, node, task),
+    )
+    const idle = usable.filter((node) => node.leases.size === 0)
+    const size = task.class.gang
+    if (idle.length >= size) {
+      plan.start.push({ task, nodes: preferHeld(idle, task).slice(0, size) })
+      for (const node of usable) if (node.heldFor === task) node.heldFor = undefined
+      for (const node of plan.start.at(-1)!.nodes) node.heldFor = task
+      continue
+    }
+    if (!mayHold || now - task.readySince < gangAgeMs || usable.length < size) continue
+    mayHold = false
+    for (const node of preferHeld(usable, task).slice(0, size)) {
+      if (node.heldFor === task) continue
+      node.heldFor = task
+      plan.newlyHeld.push(node)
+    }
+  }
+  return plan
+}
+
+/** Nodes already held first, then those with the least to finish. */
+function preferHeld(nodes: Node[], task: Task): Node[] {
+  return nodes.sort((a, b) => Number(b.heldFor === task) - Number(a.heldFor === task) || a.leases.size - b.leases.size)
+}
+
+function isUsable(state: State, node: Node, task: Task): boolean {
+  const { machine } = node
+  return (
+    node.ready &&
+    !node.row.leaving &&
+    machine.session !== 0 &&
+    !machine.draining &&
+    fits({ ...node.size, slots: node.slots }, task.class.slots, task.class.demand) &&
+    labelsMatch(machine.description.labels, task.class.demand.labels) &&
+    !isExcluded(state, task.job, machine)
+  )
+}

@@ -1,0 +1,127 @@
+/**
+ * What the coordinator keeps on disk: one row a pool, node, job, task spec and task status. Keys sort so that all rows
+ * of a job lie together and its tasks come in the order of their ids.
+ *
+ *   mesh                          one row: next numbers, owner epoch, format
+ *   pool/<folded id>              PoolRow
+ *   mach/<peer id>                MachineRow
+ *   node/<reservation id>         NodeRow
+ *   job/<uid>                     JobRow
+ *   spec/<uid>/<folded task id>   SpecRow, written once
+ *   stat/<uid>/<folded task id>   StatusRow, absent until the first grant
+ */
+import type { JobUid } from '../protocols/ids.ts'
+import type { JobSpec, JobState } from '../protocols/model/job.ts'
+import type { MachineDescription } from '../protocols/model/machine.ts'
+import type { AllocationState, DeallocationOption, PoolSpec } from '../protocols/model/pool.ts'
+import type { Capacity } from '../protocols/model/resources.ts'
+import type { AttemptRecord, Outcome } from '../protocols/model/task.ts'
+import type { Role } from '../protocols/wire.ts'
+
+/** Raised when rows change their shape; a store of another format is refused or migrated, never guessed at. */
+export const storeFormat = 1
+
+export interface MeshRow {
+  format: number
+  ownerEpoch: number
+  nextJobUid: number
+  nextReservationId: number
+}
+
+export interface PoolRow {
+  spec: PoolSpec
+  size: Capacity
+  creationTime: number
+  allocationState: AllocationState
+  allocationStateTransitionTime: number
+  resizeDeadline: number
+  resizeErrors: { code: string; message: string }[]
+  deallocation: DeallocationOption
+  deleting: boolean
+}
+
+export interface MachineRow {
+  description: MachineDescription
+  roles: Role[]
+  incarnation: number
+  lastSeen: number
+}
+
+export interface NodeRow {
+  reservationId: number
+  ownerEpoch: number
+  nodeId: string
+  poolId: string
+  machine: string
+  machineName: string
+  allocationTime: number
+  /** The pool gives it back: no new tasks. */
+  leaving: boolean
+}
+
+export interface JobRow {
+  uid: JobUid
+  spec: JobSpec
+  state: JobState
+  creationTime: number
+  stateTransitionTime: number
+  endTime?: number
+  terminateReason?: string
+  submitter?: string
+  /** Counts at the end of the job, so that a restart needs not read its tasks. */
+  finalCounts?: { active: number; succeeded: number; failed: number }
+  excluded: { machine: string; name: string; reason: string }[]
+}
+
+export interface SpecRow {
+  creationTime: number
+  /** The encoded TaskSpec. */
+  spec: Uint8Array
+}
+
+/** How the newest attempt ended, as far as late reports are concerned (L2). */
+export type LastEnd = 'reported' | 'lost' | 'revoked'
+
+export interface StatusRow {
+  /** Of the newest attempt. */
+  epoch: number
+  state: 'active' | 'running' | 'completed'
+  stateTransitionTime: number
+  retryCount: number
+  requeueCount: number
+  /** Members of the newest attempt while its lease stands. */
+  lease?: { machine: string; nodeId: string; incarnation: number }[]
+  grantTime?: number
+  lastEnd?: LastEnd
+  result?: 'success' | 'failure'
+  outcome?: Outcome
+  /** Where the newest attempt ran, kept after its end. */
+  ranOn?: { machine: string; machineName: string; nodeId: string }
+  /** Ended attempts, oldest first, bounded. */
+  history?: AttemptRecord[]
+  /** Attempts that ended with their machine (C1). */
+  losses?: number
+}
+
+const width = 10
+function uidText(uid: JobUid): string {
+  return String(uid).padStart(width, '0')
+}
+
+export const meshKey = 'mesh'
+export const poolKey = (foldedId: string) => `pool/${foldedId}`
+export const machineKey = (peer: string) => `mach/${peer}`
+export const nodeKey = (reservationId: number) => `node/${String(reservationId).padStart(width, '0')}`
+export const jobKey = (uid: JobUid) => `job/${uidText(uid)}`
+export const specKey = (uid: JobUid, task: string) => `spec/${uidText(uid)}/${task}`
+export const statusKey = (uid: JobUid, task: string) => `stat/${uidText(uid)}/${task}`
+/** Prefix of all spec (or status) rows of a job; `gt` this and `lt` this + 0xff covers them. */
+export const specPrefix = (uid: JobUid) => `spec/${uidText(uid)}/`
+export const statusPrefix = (uid: JobUid) => `stat/${uidText(uid)}/`
+/** The folded task id in a spec or status key. */
+export function taskOfKey(key: string): string {
+  return key.slice(5 + width + 1)
+}
+export function uidOfKey(key: string): JobUid {
+  return Number(key.slice(5, 5 + width))
+}

@@ -1,0 +1,166 @@
+/** The end of a turn: waiting tasks meet waiting claims, gangs get their nodes, sleepers get an offer. */
+import { attemptKey, foldId } from '../protocols/ids.ts'
+import type { JobBrief } from '../protocols/leases.ts'
+import { offerIntervalMs } from '../protocols/offers.ts'
+import type { GrantRef } from './events.ts'
+import { attemptOf, grant } from './lease.ts'
+import { newBudget, pick, planGangs, readyIn } from './placement.ts'
+import { dequeue } from './queue.ts'
+import type { Job, Lease, Machine, Pool, State } from './state.ts'
+import type { Turn } from './turn.ts'
+
+/** A machine's unstarted tasks are not taken back for another sooner than this after the last time. */
+const retractEveryMs = 250
+/** Unstarted tasks younger than this are about to start anyway. */
+const retractAfterMs = 500
+
+export function settle(turn: Turn): void {
+  for (const pool of turn.state.pools.values()) {
+    if (!pool.dirty) continue
+    pool.dirty = false
+    startGangs(turn, pool)
+    serveClaims(turn, pool)
+    if (readyIn(pool) > 0) offer(turn, pool)
+  }
+}
+
+function startGangs(turn: Turn, pool: Pool): void {
+  const plan = planGangs(turn.state, pool, turn.now)
+  for (const { task, nodes } of plan.start) {
+    dequeue(task)
+    for (const node of nodes) node.heldFor = undefined
+    const lease = grant(
+      turn,
+      task,
+      nodes.map((node) => ({ machine: node.machine, node })),
+    )
+    const members = lease.members.map(({ machine, node }) => ({
+      peer: machine.peer,
+      nodeId: node.row.nodeId,
+      name: machine.description.name,
+      address: machine.description.addresses[0] ?? '',
+      cores: node.size.cores,
+    }))
+    lease.members.forEach(({ machine, node }, index) => {
+      const ref: GrantRef = { attempt: attemptOf(task, task.epoch), nodeId: node.row.nodeId, gang: { index, members } }
+      turn.out.push({ kind: 'grants', peer: machine.peer, grants: [ref], jobs: briefs(turn.state, machine, [task.job]), held: [] })
+    })
+  }
+  const byMachine = new Map<Machine, Lease[]>()
+  for (const node of plan.newlyHeld) byMachine.set(node.machine, [...(byMachine.get(node.machine) ?? []), ...node.leases])
+  for (const [machine, leases] of byMachine) retract(turn, machine, leases.filter(isUnstarted))
+}
+
+function serveClaims(turn: Turn, pool: Pool): void {
+  let hungry = false
+  for (const node of pool.nodes.values()) {
+    const { machine } = node
+    if (machine.parked === undefined) continue
+    hungry = true
+    if (readyIn(pool) > 0) serveClaim(turn, machine)
+  }
+  if (hungry && readyIn(pool) === 0) shareUnstarted(turn, pool)
+}
+
+/** Answers a parked claim if there is anything for it. A machine's nodes may be of several pools. */
+export function serveClaim(turn: Turn, machine: Machine): void {
+  const parked = machine.parked
+  if (parked === undefined) return
+  const budget = newBudget()
+  const grants: GrantRef[] = []
+  const jobs = new Set<Job>()
+  const held: string[] = []
+  for (const { nodeId, room, prefetchSlots } of parked.claim.nodes) {
+    const node = machine.nodes.get(nodeId)
+    if (node === undefined || !node.ready || node.row.leaving || machine.draining) continue
+    if (node.heldFor !== undefined) {
+      held.push(nodeId)
+      continue
+    }
+    for (const task of pick(turn.state, node.pool, machine, { node, room, prefetchSlots }, budget)) {
+      grant(turn, task, [{ machine, node }])
+      grants.push({ attempt: attemptOf(task, task.epoch), nodeId })
+      jobs.add(task.job)
+    }
+  }
+  if (grants.length === 0) return
+  machine.parked = undefined
+  machine.lastClaim = { requestId: parked.claim.requestId, grants: grants.map((ref) => attemptKey(ref.attempt)) }
+  turn.out.push({ kind: 'grants', replyTo: parked.replyTo, peer: machine.peer, grants, jobs: briefs(turn.state, machine, jobs), held })
+}
+
+/** Answers a parked claim with nothing: its time is up, or a newer one has come. */
+export function dismissClaim(turn: Turn, machine: Machine): void {
+  const parked = machine.parked
+  if (parked === undefined) return
+  machine.parked = undefined
+  const held = parked.claim.nodes.map((asked) => asked.nodeId).filter((id) => machine.nodes.get(id)?.heldFor !== undefined)
+  turn.out.push({ kind: 'grants', replyTo: parked.replyTo, peer: machine.peer, grants: [], jobs: [], held })
+}
+
+/** The same answer to the same claim, as far as its leases still stand (L4). */
+export function repeatClaim(turn: Turn, machine: Machine, replyTo: number): void {
+  const grants: GrantRef[] = []
+  const jobs = new Set<Job>()
+  for (const key of machine.lastClaim?.grants ?? []) {
+    const lease = machine.leases.get(key)
+    if (lease === undefined) continue
+    const nodeId = lease.members.find((member) => member.machine === machine)!.node.row.nodeId
+    grants.push({ attempt: attemptOf(lease.task, lease.epoch), nodeId })
+    jobs.add(lease.task.job)
+  }
+  turn.out.push({ kind: 'grants', replyTo, peer: machine.peer, grants, jobs: [...jobs].map((job) => briefOf(turn.state, job)), held: [] })
+}
+
+/** A machine waits with nothing ready while another holds tasks unstarted: takes half of the largest hoard back. */
+function shareUnstarted(turn: Turn, pool: Pool): void {
+  let most: Lease[] = []
+  let from: Machine | undefined
+  for (const node of pool.nodes.values()) {
+    if (node.machine.parked !== undefined || turn.now - node.machine.retractedAt < retractEveryMs) continue
+    const spare = [...node.leases].filter((lease) => isUnstarted(lease) && turn.now - lease.grantTime >= retractAfterMs)
+    if (spare.length > most.length) {
+      most = spare
+      from = node.machine
+    }
+  }
+  if (from !== undefined) retract(turn, from, most.slice(Math.floor(most.length / 2)))
+}
+
+function retract(turn: Turn, machine: Machine, leases: Lease[]): void {
+  if (leases.length === 0) return
+  machine.retractedAt = turn.now
+  turn.out.push({ kind: 'retract', peer: machine.peer, attempts: leases.map((lease) => attemptOf(lease.task, lease.epoch)) })
+}
+
+function isUnstarted(lease: Lease): boolean {
+  return lease.startTime === undefined && !lease.restored && lease.members.length === 1
+}
+
+function offer(turn: Turn, pool: Pool): void {
+  if (turn.now - pool.lastOfferAt < offerIntervalMs) return
+  pool.lastOfferAt = turn.now
+  turn.out.push({ kind: 'offer', poolId: pool.row.spec.id, pending: readyIn(pool) })
+}
+
+function briefs(state: State, machine: Machine, jobs: Iterable<Job>): JobBrief[] {
+  const fresh: JobBrief[] = []
+  for (const job of jobs) {
+    if (machine.briefed.has(job.uid)) continue
+    machine.briefed.add(job.uid)
+    fresh.push(briefOf(state, job))
+  }
+  return fresh
+}
+
+function briefOf(state: State, job: Job): JobBrief {
+  const { spec } = job.row
+  return {
+    jobUid: job.uid,
+    jobId: spec.id,
+    poolId: state.pools.get(foldId(spec.poolId))?.row.spec.id ?? spec.poolId,
+    commonEnvironmentSettings: spec.commonEnvironmentSettings,
+    home: spec.home ?? state.self,
+    disconnect: spec.disconnect,
+  }
+}

@@ -1,0 +1,272 @@
+/**
+ * The coordinator's memory: what is moving. Specs and outcomes stay on disk; a completed task is one number here.
+ *
+ *   task      active (waiting | queued) ─grant→ leased (unstarted → started → uploading) ─report→ completed
+ *               ↑                                   │ lost, preempted, taken back, failed with tries left
+ *               └───────────────────────────────────┘
+ */
+import { foldId, type JobUid, type PeerIdText } from '../protocols/ids.ts'
+import type { Claim } from '../protocols/leases.ts'
+import type { MachineDescription } from '../protocols/model/machine.ts'
+import { defaultPoolId } from '../protocols/model/pool.ts'
+import type { Capacity, Demand } from '../protocols/model/resources.ts'
+import type { AttemptRecord } from '../protocols/model/task.ts'
+import type { Role } from '../protocols/wire.ts'
+import type { ReplyTo } from './events.ts'
+import type { JobRow, LastEnd, MeshRow, NodeRow, PoolRow, StatusRow } from './rows.ts'
+
+/** What tasks have in common that decides where they fit; scheduling goes by classes, not tasks. */
+export interface TaskClass {
+  readonly key: string
+  readonly slots: number
+  readonly demand: Demand
+  /** Nodes of a gang; 0 for an ordinary task. */
+  readonly gang: number
+}
+
+export interface Task {
+  readonly job: Job
+  /** Folded id. */
+  readonly id: string
+  /** The id as given, where that differs. */
+  readonly name?: string
+  readonly class: TaskClass
+  /** Of the newest attempt, 0 before the first. */
+  epoch: number
+  retries: number
+  requeues: number
+  /** Attempts that ended with their machine; capped apart (C1). */
+  losses: number
+  readonly maxRetries: number
+  /** Of its spec, as encoded: bounds what one answer carries. */
+  readonly specBytes: number
+  /** Dependencies not met yet. */
+  waiting: number
+  /** In a queue of its job. */
+  queued: boolean
+  /** When it could first have run; a gang ages from here. */
+  readySince: number
+  lease?: Lease
+  lastEnd?: LastEnd
+  /** Where the newest attempt ran, while the task is active again: a late report must come from there. */
+  lastRan?: NonNullable<StatusRow['ranOn']>
+  history?: AttemptRecord[]
+}
+
+/** A completed task: its last epoch, with the lowest bit set if it succeeded. Read through the functions below. */
+export type Completed = number
+export const completed = (epoch: number, success: boolean): Completed => epoch * 2 + (success ? 1 : 0)
+export const succeeded = (mark: Completed): boolean => mark % 2 === 1
+export const epochOf = (mark: Completed): number => Math.floor(mark / 2)
+
+export interface LeaseMember {
+  readonly machine: Machine
+  readonly node: Node
+}
+
+export interface Lease {
+  readonly task: Task
+  readonly epoch: number
+  readonly grantTime: number
+  /** More than one for a gang; index 0 is the primary. */
+  readonly members: readonly LeaseMember[]
+  /** Of the primary's machine when the lease was given (L7). */
+  readonly incarnation: number
+  startTime?: number
+  /** The program has ended, outputs are on their way: the node's slot is free. */
+  uploading: boolean
+  /** Read from disk after a restart: whether it was started is not known until the worker says hello. */
+  restored: boolean
+}
+
+/** First-in first-out of one class; what comes back is taken first. Entries that are no longer queued are skipped. */
+export interface Queue {
+  readonly class: TaskClass
+  again: Task[]
+  fresh: Task[]
+  head: number
+  size: number
+}
+
+export interface Job {
+  readonly uid: JobUid
+  row: JobRow
+  readonly tasks: Map<string, Task | Completed>
+  readonly queues: Map<string, Queue>
+  /** Queued tasks over all queues. */
+  ready: number
+  started: number
+  leased: number
+  succeeded: number
+  failed: number
+  /** Tasks by the parent they wait for. */
+  readonly dependents: Map<string, Task[]>
+  readonly rangeWaiters: { task: Task; start: number; end: number; missing: number }[]
+  /** Whole numbers whose task has completed well; only kept when the job uses dependencies. */
+  readonly numbersDone: Set<number>
+  /** Per machine: tasks that found no program there (exit 126, 127). */
+  readonly misses: Map<PeerIdText, number>
+  /** Machines where some program of the job did run. */
+  readonly ranOn: Set<PeerIdText>
+  readonly excluded: Set<PeerIdText>
+}
+
+export interface Node {
+  readonly row: NodeRow
+  readonly pool: Pool
+  readonly machine: Machine
+  size: Capacity
+  slots: number
+  /** Granted by the machine. */
+  ready: boolean
+  /** Asked for; not again before this. */
+  askAgainAt: number
+  refusal?: string
+  readonly leases: Set<Lease>
+  /** The gang that this node is held for (M1). */
+  heldFor?: Task
+}
+
+export interface Pool {
+  /** Folded id. */
+  readonly id: string
+  row: PoolRow
+  readonly nodes: Map<string, Node>
+  /** Jobs with something ready or possibly so, by priority then age. */
+  readonly jobs: Set<Job>
+  /** Something became ready, or room came back: parked claims are looked at again at the end of the turn. */
+  dirty: boolean
+  lastOfferAt: number
+}
+
+export interface ParkedClaim {
+  replyTo: ReplyTo
+  claim: Claim
+  until: number
+}
+
+export interface Machine {
+  readonly peer: PeerIdText
+  roles: readonly Role[]
+  description: MachineDescription
+  incarnation: number
+  /** The connection it speaks on; 0 when there is none. */
+  session: number
+  lastHeard: number
+  draining: boolean
+  /** It is going for good: forgotten when its session ends. */
+  leaving: boolean
+  readonly nodes: Map<string, Node>
+  readonly leases: Map<string, Lease>
+  parked?: ParkedClaim
+  /** The last claim and its answer, for a repetition (L4). */
+  lastClaim?: { requestId: string; grants: string[] }
+  /** Jobs whose brief this session has. */
+  readonly briefed: Set<JobUid>
+  retractedAt: number
+}
+
+export interface State {
+  readonly self: PeerIdText
+  mesh: MeshRow
+  readonly machines: Map<PeerIdText, Machine>
+  readonly pools: Map<string, Pool>
+  readonly jobs: Map<JobUid, Job>
+  /** By folded job id. */
+  readonly jobIds: Map<string, Job>
+  lastTick: number
+}
+
+export function newState(self: PeerIdText, mesh: MeshRow, now: number): State {
+  const state: State = { self, mesh, machines: new Map(), pools: new Map(), jobs: new Map(), jobIds: new Map(), lastTick: now }
+  addPoolToState(state, {
+    spec: {
+      id: defaultPoolId,
+      vmSize: 'machine',
+      targetDedicatedNodes: 0,
+      targetLowPriorityNodes: 0,
+      taskSlotsPerNode: 1,
+      nodeFillType: 'spread',
+      enableInterNodeCommunication: false,
+      resizeTimeoutMs: 900_000,
+    },
+    size: { cores: 0, memoryMiB: 0, gpus: 0 },
+    creationTime: now,
+    allocationState: 'steady',
+    allocationStateTransitionTime: now,
+    resizeDeadline: 0,
+    resizeErrors: [],
+    deallocation: 'requeue',
+    deleting: false,
+  })
+  return state
+}
+
+export function addPoolToState(state: State, row: PoolRow): Pool {
+  const id = foldId(row.spec.id)
+  const pool: Pool = { id, row, nodes: new Map(), jobs: new Set(), dirty: true, lastOfferAt: 0 }
+  state.pools.set(id, pool)
+  for (const job of state.jobs.values()) if (foldId(job.row.spec.poolId) === id && job.row.state === 'active') pool.jobs.add(job)
+  return pool
+}
+
+export function addJobToState(state: State, row: JobRow): Job {
+  const job: Job = {
+    uid: row.uid,
+    row,
+    tasks: new Map(),
+    queues: new Map(),
+    ready: 0,
+    started: 0,
+    leased: 0,
+    succeeded: 0,
+    failed: 0,
+    dependents: new Map(),
+    rangeWaiters: [],
+    numbersDone: new Set(),
+    misses: new Map(),
+    ranOn: new Set(),
+    excluded: new Set(row.excluded.map((entry) => entry.machine)),
+  }
+  state.jobs.set(row.uid, job)
+  state.jobIds.set(foldId(row.spec.id), job)
+  if (row.state === 'active') poolOf(state, job)?.jobs.add(job)
+  return job
+}
+
+/** A machine that is not known yet; `hello` fills it in. */
+export function addMachineToState(state: State, peer: PeerIdText, description: MachineDescription, now: number): Machine {
+  const machine: Machine = {
+    peer,
+    roles: [],
+    description,
+    incarnation: 0,
+    session: 0,
+    lastHeard: now,
+    draining: false,
+    leaving: false,
+    nodes: new Map(),
+    leases: new Map(),
+    briefed: new Set(),
+    retractedAt: 0,
+  }
+  state.machines.set(peer, machine)
+  return machine
+}
+
+export function addNodeToState(pool: Pool, machine: Machine, row: NodeRow, size: Capacity, slots: number, ready: boolean): Node {
+  const node: Node = { row, pool, machine, size, slots, ready, askAgainAt: 0, leases: new Set() }
+  pool.nodes.set(row.nodeId, node)
+  machine.nodes.set(row.nodeId, node)
+  return node
+}
+
+/** The pool a job runs in, if it exists: a job may be added before its pool (Azure). */
+export function poolOf(state: State, job: Job): Pool | undefined {
+  return state.pools.get(foldId(job.row.spec.poolId))
+}
+
+/** Tasks not completed: waiting, queued or leased. */
+export function liveTasks(job: Job): number {
+  return job.tasks.size - job.succeeded - job.failed
+}

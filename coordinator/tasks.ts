@@ -1,0 +1,202 @@
+/** The life of tasks: added, released by their parents, ended by a report or without one, run again or completed. */
+import { foldId } from '../protocols/ids.ts'
+import type { AttemptEnd, FailureInfo, Outcome, TaskSpec } from '../protocols/model/task.ts'
+import { depend, release } from './dependencies.ts'
+import { closeLease, emitChange, putStatus, ranOn, remember } from './lease.ts'
+import { missedProgram, ranProgram } from './missing-program.ts'
+import { classOf, dequeue, enqueue } from './queue.ts'
+import { type LastEnd, type SpecRow, type StatusRow, specKey } from './rows.ts'
+import { completed, type Job, type Lease, type Machine, poolOf, succeeded, type Task } from './state.ts'
+import type { Turn } from './turn.ts'
+
+/** Attempts that may end with their machine before a task is taken for what kills machines (C1; Azure: MaxInternalRetryCountReached). */
+export const maxLosses = 10
+
+/** Makes the memory of a task from its spec; `status` is its row when it has one. Queues nothing. */
+export function makeTask(job: Job, spec: TaskSpec, specBytes: number, status?: StatusRow): Task {
+  const id = foldId(spec.id)
+  const task: Task = {
+    job,
+    id,
+    name: id === spec.id ? undefined : spec.id,
+    class: classOf(job, spec),
+    specBytes,
+    epoch: status?.epoch ?? 0,
+    retries: status?.retryCount ?? 0,
+    requeues: status?.requeueCount ?? 0,
+    losses: status?.losses ?? 0,
+    maxRetries: spec.constraints?.maxTaskRetryCount ?? job.row.spec.constraints.maxTaskRetryCount,
+    waiting: 0,
+    queued: false,
+    readySince: 0,
+    lastEnd: status?.lastEnd,
+    lastRan: status?.ranOn,
+    history: status?.history,
+  }
+  job.tasks.set(id, task)
+  return task
+}
+
+export function addTask(turn: Turn, job: Job, spec: TaskSpec, encoded: Uint8Array): void {
+  const task = makeTask(job, spec, encoded.length)
+  const row: SpecRow = { creationTime: turn.now, spec: encoded }
+  turn.out.push({ kind: 'put', key: specKey(job.uid, task.id), value: row })
+  task.waiting = depend(job, task, spec.dependsOn)
+  if (task.waiting === 0) ready(turn, task, false)
+}
+
+/** The task may run: queues it and wakes its pool. */
+export function ready(turn: Turn, task: Task, again: boolean): void {
+  if (task.job.row.state !== 'active') return
+  enqueue(task, again, turn.now)
+  const pool = poolOf(turn.state, task.job)
+  if (pool !== undefined) pool.dirty = true
+}
+
+/** Ends an attempt by its report. `lease` is absent for a late report of an attempt that was given up but not replaced (L2). */
+export function finish(turn: Turn, task: Task, outcome: Outcome, lease: Lease | undefined, machine: Machine): void {
+  const ended = lease ?? undefined
+  if (lease === undefined) dequeue(task)
+  else closeLease(turn, lease, { reason: 'the task has ended', except: machine })
+  const failed = outcome.exitCode !== 0 || outcome.failureInfo !== undefined
+  if (!failed) {
+    ranProgram(task.job, machine)
+    return complete(turn, task, { outcome, ended, machine })
+  }
+  const missing = missedProgram(turn, task, outcome, machine)
+  if (missing) return again(turn, task, ended, 'program-missing', 'reported', outcome)
+  // Azure: only exit codes are retried; a task that could not be started, or whose files could not be had or kept, is not.
+  const retryable = outcome.exitCode !== undefined && outcome.exitCode !== 0 && !neverRan(outcome)
+  if (retryable && (task.maxRetries < 0 || task.retries < task.maxRetries)) {
+    task.retries += 1
+    return again(turn, task, ended, 'failure', 'reported', outcome)
+  }
+  complete(turn, task, { outcome, ended, machine })
+}
+
+function neverRan(outcome: Outcome): boolean {
+  const code = outcome.failureInfo?.code
+  return code === 'CommandProgramNotFound' || code === 'CommandLaunchFailed' || code === 'MaxWallClockTimeExpiry'
+}
+
+/** Ends a lease without a report: its machine is gone, or the node is taken away. Only a lost machine counts towards the cap (C1). */
+export function giveUp(turn: Turn, lease: Lease, end: Extract<AttemptEnd, 'lost' | 'preempted' | 'requeued'>, tell?: string): void {
+  const { task } = lease
+  const ran = lease.startTime !== undefined || lease.restored
+  closeLease(turn, lease, tell === undefined ? undefined : { reason: tell })
+  const { replace } = task.job.row.spec.disconnect
+  if (end === 'lost' && ran) task.losses += 1
+  if (ran) task.requeues += 1
+  if (ran && end === 'lost' && (!replace || task.losses >= maxLosses)) {
+    return complete(turn, task, { ended: lease, failure: lostFailure(task, replace) })
+  }
+  // An attempt whose machine may still be at it can report late; one that was told to stop cannot (L2).
+  const lastEnd: LastEnd = tell === undefined ? 'lost' : 'revoked'
+  again(turn, task, lease, ran ? end : undefined, lastEnd)
+}
+
+function lostFailure(task: Task, replace: boolean): FailureInfo {
+  return replace
+    ? {
+        category: 'servererror',
+        code: 'MaxInternalRetryCountReached',
+        message: `The machine was lost ${task.losses} times while it ran this task; the task may be what ends them.`,
+      }
+    : { category: 'servererror', code: 'MachineLost', message: 'The machine was lost, and the job asks not to replace lost tasks.' }
+}
+
+/** Back to active; `end` is remembered in the history unless the attempt never began. */
+function again(turn: Turn, task: Task, lease: Lease | undefined, end: AttemptEnd | undefined, lastEnd: LastEnd, outcome?: Outcome): void {
+  task.lastEnd = lastEnd
+  if (lease !== undefined) {
+    task.lastRan = ranOn(lease)
+    if (end !== undefined) remember(task, lease, end, outcome?.endTime ?? turn.now, outcome?.exitCode)
+  }
+  putStatus(turn, task, { state: 'active', lastEnd, outcome, ended: lease, ranOn: task.lastRan })
+  if (end !== undefined) {
+    emitChange(turn, task, {
+      state: 'active',
+      epoch: task.epoch,
+      attemptEnd: end,
+      machine: task.lastRan?.machine,
+      machineName: task.lastRan?.machineName,
+      nodeId: task.lastRan?.nodeId,
+      startTime: lease?.startTime,
+      endTime: outcome?.endTime ?? turn.now,
+      exitCode: outcome?.exitCode,
+      failureInfo: outcome?.failureInfo,
+      stderrTail: outcome?.stderrTail,
+    })
+  }
+  ready(turn, task, true)
+}
+
+interface Completion {
+  /** As reported. */
+  outcome?: Outcome
+  ended?: Lease
+  machine?: Machine
+  /** Set when the task ends without a report. */
+  failure?: FailureInfo
+}
+
+function complete(turn: Turn, task: Task, how: Completion): void {
+  const { job } = task
+  dequeue(task)
+  const outcome: Outcome = how.outcome ?? {
+    startTime: how.ended?.startTime ?? turn.now,
+    endTime: turn.now,
+    failureInfo: how.failure,
+  }
+  const success = how.failure === undefined && outcome.exitCode === 0 && outcome.failureInfo === undefined
+  // An attempt that is ended without its report must not be able to report later: its epoch is used up (L2).
+  if (how.outcome === undefined) task.epoch += 1
+  job.tasks.set(task.id, completed(task.epoch, success))
+  if (success) job.succeeded += 1
+  else job.failed += 1
+  const where = how.ended === undefined ? task.lastRan : ranOn(how.ended)
+  const result = success ? 'success' : 'failure'
+  putStatus(turn, task, {
+    state: 'completed',
+    result,
+    outcome,
+    ended: how.ended,
+    ranOn: where,
+    lastEnd: how.outcome === undefined ? 'revoked' : 'reported',
+  })
+  emitChange(turn, task, {
+    state: 'completed',
+    epoch: task.epoch,
+    attemptEnd: success ? 'success' : how.failure === undefined ? 'failure' : how.failure.code === 'TaskEnded' ? 'terminated' : 'lost',
+    machine: where?.machine,
+    machineName: where?.machineName,
+    nodeId: where?.nodeId,
+    startTime: outcome.startTime,
+    endTime: outcome.endTime,
+    result,
+    exitCode: outcome.exitCode,
+    failureInfo: outcome.failureInfo,
+    stderrTail: outcome.stderrTail,
+    outputs: outcome.outputs,
+  })
+  if (success) for (const child of release(job, task.id)) ready(turn, child, false)
+}
+
+/** Ends a task by a user's or the job's wish (Azure: terminate; failureInfo TaskEnded). */
+export function terminateTask(turn: Turn, task: Task, message: string): void {
+  const lease = task.lease
+  if (lease !== undefined) closeLease(turn, lease, { reason: message })
+  complete(turn, task, { ended: lease, failure: { category: 'usererror', code: 'TaskEnded', message } })
+}
+
+/** Runs a failed task again: counts start anew, epochs go on (Azure: reactivate). */
+export function reactivate(turn: Turn, job: Job, spec: TaskSpec, status: StatusRow): void {
+  const mark = job.tasks.get(foldId(spec.id))
+  if (typeof mark !== 'number' || succeeded(mark)) return
+  job.failed -= 1
+  const task = makeTask(job, spec, JSON.stringify(spec).length, { ...status, retryCount: 0, requeueCount: 0, losses: 0 })
+  task.lastEnd = 'revoked'
+  putStatus(turn, task, { state: 'active', lastEnd: 'revoked', ranOn: status.ranOn })
+  emitChange(turn, task, { state: 'active', epoch: task.epoch })
+  ready(turn, task, false)
+}
