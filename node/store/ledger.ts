@@ -1,0 +1,209 @@
+/**
+ * What the store knows: one row a blob, its pins, and small contents themselves, in a LevelDB. The one door to LevelDB
+ * of the node's store.
+ *
+ * Changes are committed in groups: while one group is being synced the next gathers, so that a thousand small files
+ * cost a handful of syncs. What a change decides on (is it pinned, is it there) is read inside the group, one change
+ * after another, so decisions never race.
+ */
+import { type FileHandle, open } from 'node:fs/promises'
+import { type BatchOperation, ClassicLevel } from 'classic-level'
+import { decode, encode } from '../../protocols/codec.ts'
+import type { BlobId } from '../../protocols/ids.ts'
+
+export interface Row {
+  kind: 'file' | 'directory'
+  /** Bytes of the file, or of all files below. */
+  size: number
+  /** Size with the nodes above the content: what a directory's link to it says. */
+  totalBytes: number
+  /** When it came, ms since 1970: the oldest unpinned blobs make room first. */
+  since: number
+  /** Not swept before this time although nothing pins it: an upload whose pin is still to come. */
+  keepUntil: number
+  /** `file`: a file of its own. `row`: its bytes are the row's detail. */
+  where: 'file' | 'row'
+}
+
+/** One group of changes. A change first reads and checks, then writes: a change that throws must have written nothing. */
+export interface Changes {
+  get(id: BlobId): Promise<Row | undefined>
+  isPinned(id: BlobId): Promise<boolean>
+  /** `detail`: digests of the chunks of a larger file, the content of a small one, or the block of a directory. */
+  add(id: BlobId, row: Row, detail?: Uint8Array): void
+  /** Changes the row of a blob that is there. */
+  touch(id: BlobId, row: Row): void
+  remove(id: BlobId, row: Row): void
+  pin(id: BlobId, name: string): void
+  unpin(id: BlobId, name: string): void
+  /** A file was renamed into the directory of files: it is synced before the rows are. */
+  renamed(): void
+}
+
+interface Waiting {
+  work: (changes: Changes) => Promise<unknown>
+  resolve: (value: never) => void
+  reject: (error: unknown) => void
+}
+
+/** Changes in one group: bounds what a crash takes back and how long the first waits. */
+const maxGroup = 2048
+
+type Operation = BatchOperation<ClassicLevel<string, Uint8Array>, string, Uint8Array>
+
+export class Ledger {
+  readonly #db: ClassicLevel<string, Uint8Array>
+  readonly #filesDir: FileHandle
+  #usedBytes = 0
+  #waiting: Waiting[] = []
+  #running: Promise<void> | undefined
+
+  private constructor(db: ClassicLevel<string, Uint8Array>, filesDir: FileHandle) {
+    this.#db = db
+    this.#filesDir = filesDir
+  }
+
+  static async open(path: string, filesPath: string): Promise<Ledger> {
+    const db = new ClassicLevel<string, Uint8Array>(path, { keyEncoding: 'utf8', valueEncoding: 'view' })
+    await db.open()
+    const ledger = new Ledger(db, await open(filesPath, 'r'))
+    const used = await db.get('used')
+    ledger.#usedBytes = used === undefined ? 0 : (decode(used) as number)
+    return ledger
+  }
+
+  /** Bytes of all blobs. */
+  get usedBytes(): number {
+    return this.#usedBytes
+  }
+
+  async get(id: BlobId): Promise<Row | undefined> {
+    return readRow(await this.#db.get(`b!${id}`))
+  }
+
+  async getMany(ids: readonly BlobId[]): Promise<(Row | undefined)[]> {
+    return (await this.#db.getMany(ids.map((id) => `b!${id}`))).map(readRow)
+  }
+
+  detail(id: BlobId): Promise<Uint8Array | undefined> {
+    return this.#db.get(`d!${id}`)
+  }
+
+  /** Rows in the order of their ids. */
+  async *rows(after?: BlobId): AsyncGenerator<[BlobId, Row]> {
+    for await (const [key, value] of this.#db.iterator({ gt: `b!${after ?? ''}`, lt: 'b"' })) yield [key.slice(2), readRow(value)!]
+  }
+
+  async pins(id: BlobId): Promise<string[]> {
+    const keys = await this.#db.keys({ gt: `p!${id}!`, lt: `p!${id}"` }).all()
+    return keys.map((key) => decodeURIComponent(key.slice(id.length + 3)))
+  }
+
+  /** Every pinned id, an id with several pins several times. */
+  async *pinned(): AsyncGenerator<BlobId> {
+    for await (const key of this.#db.keys({ gt: 'p!', lt: 'p"' })) yield key.slice(2, key.indexOf('!', 2))
+  }
+
+  async pinnedBy(name: string): Promise<BlobId[]> {
+    const prefix = `n!${encodeURIComponent(name)}`
+    return (await this.#db.keys({ gt: `${prefix}!`, lt: `${prefix}"` }).all()).map((key) => key.slice(prefix.length + 1))
+  }
+
+  /** Does `work` in the next group; resolves when its changes are synced to the disk. */
+  change<T>(work: (changes: Changes) => Promise<T>): Promise<T> {
+    return new Promise<T>((resolve, reject) => {
+      this.#waiting.push({ work, resolve, reject })
+      this.#running ??= this.#run()
+    })
+  }
+
+  async close(): Promise<void> {
+    await this.#running
+    await this.#db.close()
+    await this.#filesDir.close()
+  }
+
+  async #run(): Promise<void> {
+    // The first of a burst waits for the rest of its turn of the loop.
+    await new Promise<void>((resolve) => setImmediate(resolve))
+    while (this.#waiting.length > 0) await this.#commit(this.#waiting.splice(0, maxGroup))
+    this.#running = undefined
+  }
+
+  async #commit(group: Waiting[]): Promise<void> {
+    const overlay = new Map<string, Uint8Array | null>()
+    const rows = new Map<BlobId, Row | undefined>()
+    let grownBytes = 0
+    let filesRenamed = false
+    const changes: Changes = {
+      get: async (id) => (rows.has(id) ? rows.get(id) : this.get(id)),
+      isPinned: async (id) => {
+        for (const name of await this.pins(id)) if (overlay.get(pinKey(id, name)) !== null) return true
+        for (const [key, value] of overlay) if (value !== null && key.startsWith(`p!${id}!`)) return true
+        return false
+      },
+      add: (id, row, detail) => {
+        rows.set(id, row)
+        overlay.set(`b!${id}`, encode(row))
+        if (detail !== undefined) overlay.set(`d!${id}`, detail)
+        grownBytes += heldBytes(row)
+      },
+      touch: (id, row) => {
+        rows.set(id, row)
+        overlay.set(`b!${id}`, encode(row))
+      },
+      remove: (id, row) => {
+        rows.set(id, undefined)
+        overlay.set(`b!${id}`, null)
+        overlay.set(`d!${id}`, null)
+        grownBytes -= heldBytes(row)
+      },
+      pin: (id, name) => {
+        overlay.set(pinKey(id, name), new Uint8Array())
+        overlay.set(`n!${encodeURIComponent(name)}!${id}`, new Uint8Array())
+      },
+      unpin: (id, name) => {
+        overlay.set(pinKey(id, name), null)
+        overlay.set(`n!${encodeURIComponent(name)}!${id}`, null)
+      },
+      renamed: () => {
+        filesRenamed = true
+      },
+    }
+    const done: { waiting: Waiting; value: never }[] = []
+    for (const waiting of group) {
+      try {
+        done.push({ waiting, value: (await waiting.work(changes)) as never })
+      } catch (error) {
+        waiting.reject(error)
+      }
+    }
+    try {
+      if (filesRenamed) await this.#filesDir.sync()
+      if (overlay.size > 0) await this.#write(overlay, this.#usedBytes + grownBytes)
+      this.#usedBytes += grownBytes
+      for (const { waiting, value } of done) waiting.resolve(value)
+    } catch (error) {
+      for (const { waiting } of done) waiting.reject(error)
+    }
+  }
+
+  async #write(overlay: ReadonlyMap<string, Uint8Array | null>, usedBytes: number): Promise<void> {
+    const batch: Operation[] = [{ type: 'put', key: 'used', value: encode(usedBytes) }]
+    for (const [key, value] of overlay) batch.push(value === null ? { type: 'del', key } : { type: 'put', key, value })
+    await this.#db.batch(batch, { sync: true })
+  }
+}
+
+function pinKey(id: BlobId, name: string): string {
+  return `p!${id}!${encodeURIComponent(name)}`
+}
+
+/** Bytes that count against the quota: content, not the nodes of directories. */
+function heldBytes(row: Row): number {
+  return row.kind === 'file' ? row.size : 0
+}
+
+function readRow(value: Uint8Array | undefined): Row | undefined {
+  return value === undefined ? undefined : (decode(value) as Row)
+}
