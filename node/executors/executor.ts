@@ -4,15 +4,16 @@
  * the node is root, so that nothing of a job (processes, shared memory, files left in /tmp) is within another's reach.
  */
 import { createHash, randomBytes, randomInt } from 'node:crypto'
-import { chmodSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import type { JobUid } from '../../protocols/ids.ts'
 import { type IsolationTier, isolationTierSchema } from '../../protocols/model/machine.ts'
 import type { Ended, Executor, Lane, Owner, StartRequest } from '../ports.ts'
-import { type LaneSetup, parkingOf, ShellLane, startHelper } from './lane.ts'
+import { type LaneSetup, ShellLane, startHelper } from './lane.ts'
+import { sweepText } from './script.ts'
 import { Spawner } from './spawner.ts'
-import { laneCommands } from './tiers.ts'
+import { type LanePlan, laneCommands, traceOf } from './tiers.ts'
 
 /** Users of lanes lie from here on: far above those of people and of subordinate ranges, and below 2^31, which some tools take as signed. */
 const firstUid = 0x6000_0000
@@ -28,8 +29,11 @@ export interface ExecutorOptions {
   seed: string
   /** Directories, files and sockets of the node that no task may see. */
   hidePaths: readonly string[]
-  /** Where tasks run as the node's own user, a job's directories (inside hidden ones) that its lanes must see. Called when a lane starts; they must exist. */
-  keepPaths?: (jobUid: JobUid) => readonly string[]
+  /**
+   * The directory of all jobs, and the directories in it that lanes of one job must see; they must exist when a lane of
+   * the job is asked for. Used where tasks run as the node's own user, so that only hiding keeps jobs apart.
+   */
+  jobDirs?: { root: string; of: (jobUid: JobUid) => readonly string[] }
   /** Takes this tier, or fails. Otherwise the best that works. */
   tier?: IsolationTier
   /** First user id for lanes, instead of one derived from `seed`; {@link uidsPerNode} follow it. */
@@ -44,63 +48,50 @@ interface IdleLane {
   timer: NodeJS.Timeout
 }
 
-/** Starts the spawner and finds the best tier. Rejects, with what each tier said, when none works. */
+/** Finds the best tier that works and starts its spawner. Rejects, with what each tier said, when none works. */
 export async function startExecutor(options: ExecutorOptions): Promise<Executor> {
   mkdirSync(options.runDir, { recursive: true, mode: 0o700 })
   chmodSync(options.runDir, 0o700)
   const runDir = mkdtempSync(join(options.runDir, 'lanes-'))
+  const isRoot = process.getuid?.() === 0
   const failures: string[] = []
-  const tiers = options.tier === undefined ? isolationTierSchema.options : [options.tier]
-  for (const tier of tiers) {
-    if (tier === 'user+pidns' && process.getuid?.() !== 0) {
-      failures.push(`${tier}: the node does not run as root`)
+  for (const tier of isolationTierSchema.options) {
+    if (options.tier !== undefined && options.tier !== tier) continue
+    // Root has no use for a user namespace: its tasks would still be root to every file.
+    if ((tier === 'bwrap' || tier === 'userns') === isRoot && tier !== 'process-group') {
+      failures.push(`${tier}: the node runs ${isRoot ? 'as root, for which user+pidns is meant' : 'as an ordinary user'}`)
       continue
     }
-    // Where no namespace dies with the node, the spawner outlives it for the moment that the sweep takes.
-    const marker = ['BATCHMESH_NODE', randomBytes(12).toString('hex')] as const
-    const contained = tier !== 'process-group'
-    const spawner = new Spawner(runDir, contained ? { deathSignal: true } : { deathSignal: false, atEnd: sweepAtEnd(marker.join('=')) })
-    const pool = new LanePool(options, runDir, spawner, tier, marker)
-    const works = await pool.probe()
-    if (works === undefined) return pool
-    failures.push(`${tier}: ${works}`)
-    await spawner.close()
+    const pool = new LanePool(options, runDir, tier, isRoot)
+    const complaint = await pool.probe()
+    if (complaint === undefined) return pool
+    failures.push(`${tier}: ${complaint}`)
+    await pool.closeSpawner()
   }
   rmSync(runDir, { recursive: true, force: true })
   throw new Error(`No way to run task processes works on this machine. ${failures.join('; ')}`)
-}
-
-/** Kills what carries a marker, from the spawner, when the node is gone. */
-function sweepAtEnd(marker: string): string {
-  return `while e=$(grep -ls '${marker}' /proc/[0-9]*/environ); do for p in $e; do p=\${p#/proc/}; kill -9 "\${p%/environ}"; done; done 2>/dev/null`
 }
 
 class LanePool implements Executor {
   readonly tier: IsolationTier
   readonly #options: ExecutorOptions
   readonly #runDir: string
-  readonly #spawner: Spawner
-  readonly #marker: readonly [name: string, value: string]
+  readonly #isRoot: boolean
+  readonly #nonce = randomBytes(12).toString('hex')
   readonly #uidBase: number
   readonly #all = new Set<ShellLane>()
   readonly #idle: IdleLane[] = []
+  #spawner: Spawner | undefined
   #uidOffset = randomInt(uidsPerNode)
   #variant = 0
   #count = 0
   #isClosed = false
 
-  constructor(
-    options: ExecutorOptions,
-    runDir: string,
-    spawner: Spawner,
-    tier: IsolationTier,
-    marker: readonly [name: string, value: string],
-  ) {
+  constructor(options: ExecutorOptions, runDir: string, tier: IsolationTier, isRoot: boolean) {
     this.tier = tier
     this.#options = options
     this.#runDir = runDir
-    this.#spawner = spawner
-    this.#marker = marker
+    this.#isRoot = isRoot
     const range = createHash('sha256').update(options.seed).digest().readUInt16BE() % uidRanges
     this.#uidBase = options.uidBase ?? firstUid + range * uidsPerNode
   }
@@ -108,11 +99,10 @@ class LanePool implements Executor {
   /** Tries the tier's variants; undefined when one works, else what they said. */
   async probe(): Promise<string | undefined> {
     const said: string[] = []
-    const variants = laneCommands(this.tier, this.#setup([]).plan).length
-    for (let variant = 0; variant < variants; variant += 1) {
-      this.#variant = variant
+    const variants = laneCommands(this.tier, this.#plan(undefined)).length
+    for (this.#variant = 0; this.#variant < variants; this.#variant += 1) {
       try {
-        const helper = await startHelper(this.#setup([]))
+        const helper = await startHelper(this.#setup(undefined))
         helper.kill()
         await helper.gone
         return undefined
@@ -128,7 +118,7 @@ class LanePool implements Executor {
     const at = this.#idle.findLastIndex((idle) => idle.jobUid === jobUid)
     const [reused] = at >= 0 ? this.#idle.splice(at, 1) : []
     if (reused !== undefined) clearTimeout(reused.timer)
-    const lane = reused?.lane ?? new ShellLane(this.#setup(this.#options.keepPaths?.(jobUid) ?? []))
+    const lane = reused?.lane ?? new ShellLane(this.#setup(jobUid))
     this.#all.add(lane)
     try {
       await lane.ready()
@@ -143,25 +133,50 @@ class LanePool implements Executor {
     this.#isClosed = true
     for (const idle of this.#idle.splice(0)) clearTimeout(idle.timer)
     await Promise.all([...this.#all].map((lane) => this.#end(lane)))
-    await this.#spawner.close()
+    await this.closeSpawner()
     rmSync(this.#runDir, { recursive: true, force: true })
   }
 
-  #setup(keep: readonly string[]): LaneSetup {
+  async closeSpawner(): Promise<void> {
+    await this.#spawner?.close()
+  }
+
+  #setup(jobUid: JobUid | undefined): LaneSetup {
+    return { tier: this.tier, spawner: () => this.#livingSpawner(), variant: this.#variant, plan: this.#plan(jobUid) }
+  }
+
+  /** The spawner; another one if it was killed (its lanes, and what ran on them, ended with it). */
+  #livingSpawner(): Spawner {
+    if (this.#spawner === undefined || this.#spawner.isEnded) {
+      // Where no namespace dies with the node, the spawner outlives it for the moment that the sweep takes.
+      const atEnd = this.tier === 'process-group' ? `exec 2>/dev/null; ${sweepText(traceOf(this.#plan(undefined), 'node'))}` : undefined
+      this.#spawner = new Spawner(this.#runDir, { deathSignal: atEnd === undefined, atEnd })
+    }
+    return this.#spawner
+  }
+
+  #plan(jobUid: JobUid | undefined): LanePlan {
     this.#count += 1
+    const { hidePaths, jobDirs } = this.#options
+    // Where each lane has a user of its own, permissions keep jobs apart, and nothing needs to be hidden for it.
+    const hidesJobs = jobDirs !== undefined && !this.#isRoot
+    // Through its service manager a user can have programs started outside of any namespace.
+    const runtimeDir = `/run/user/${process.getuid?.()}`
+    const hide = [...hidePaths, ...(hidesJobs ? [jobDirs.root] : []), ...(!this.#isRoot && existsSync(runtimeDir) ? [runtimeDir] : [])]
     return {
-      tier: this.tier,
-      spawner: this.#spawner,
-      deathSignal: this.tier !== 'process-group',
-      variant: this.#variant,
-      marker: this.#marker,
-      plan: { owner: this.#nextOwner(), hide: this.#options.hidePaths, keep, parking: parkingOf(this.#runDir, this.#count) },
+      owner: this.#isRoot ? this.#nextOwner() : undefined,
+      nodeGroup: this.#uidBase,
+      hide,
+      keep: hidesJobs && jobUid !== undefined ? jobDirs.of(jobUid) : [],
+      runDir: this.#runDir,
+      index: this.#count,
+      nonce: this.#nonce,
     }
   }
 
-  #nextOwner(): Owner | undefined {
-    if (process.getuid?.() !== 0) return undefined
-    this.#uidOffset = (this.#uidOffset + 1) % uidsPerNode
+  #nextOwner(): Owner {
+    // The first of the range is the group of all.
+    this.#uidOffset = (this.#uidOffset % (uidsPerNode - 1)) + 1
     const uid = this.#uidBase + this.#uidOffset
     return { uid, gid: uid }
   }

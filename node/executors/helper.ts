@@ -3,8 +3,11 @@ import { Socket } from 'node:net'
 import { childrenOf, descendantsOf, sendSignal } from './proc.ts'
 import type { LanePipes } from './spawner.ts'
 
-/** How a task ended: its status, `io` when its output files could not be made, `gone` when the whole lane ended first. */
-export type Report = number | 'io' | 'gone'
+/**
+ * How a task ended: its status, `io` when its output files could not be made, `ended` when it took its helper with it,
+ * `gone` when the lane ended from outside.
+ */
+export type Report = number | 'io' | 'ended' | 'gone'
 
 /** A helper that says nothing for so long while starting is given up. Starts take 10-20 ms; a machine that swaps needs many times that. */
 const startTimeoutMs = 20_000
@@ -12,20 +15,20 @@ const startTimeoutMs = 20_000
 export class Helper {
   /** Resolves when the last process of the lane is gone. */
   readonly gone: Promise<void>
-  readonly #pipes: LanePipes
   readonly #commands: Socket
   readonly #reports: Socket
+  readonly #contained: boolean
   #waiting: ((line: string | undefined) => void) | undefined
   #isGone = false
   #rest = ''
-  /** Pid 1 of the lane's namespace as the node sees it; the helper itself where there is no namespace. */
+  /** Pid 1 of the lane's namespace as the node sees it; the shell around the helper where there is no namespace. */
   #root: number
   /** The shell that reads tasks, as the node sees it. */
   #shell: number
   #lastId = 0
 
-  private constructor(pipes: LanePipes) {
-    this.#pipes = pipes
+  private constructor(pipes: LanePipes, contained: boolean) {
+    this.#contained = contained
     this.#root = pipes.pid
     this.#shell = pipes.pid
     this.#commands = new Socket({ fd: pipes.commandFd, readable: false, writable: true })
@@ -56,15 +59,13 @@ export class Helper {
 
   /** Takes over a started helper and hands it its prologue. Rejects when it ends before it is ready. */
   static async open(pipes: LanePipes, prologue: string, contained: boolean): Promise<Helper> {
-    const helper = new Helper(pipes)
+    const helper = new Helper(pipes, contained)
     const timer = setTimeout(() => helper.kill(), startTimeoutMs)
     try {
       const line = await helper.#ask(prologue)
       if (line === undefined || !line.startsWith('ready ')) throw new Error(`The task helper did not start (${line ?? 'it ended'}).`)
-      if (contained) {
-        helper.#root = childrenOf(pipes.pid)[0] ?? pipes.pid
-        helper.#shell = childrenOf(helper.#root)[0] ?? pipes.pid
-      }
+      if (contained) helper.#root = childrenOf(pipes.pid)[0] ?? pipes.pid
+      helper.#shell = childrenOf(helper.#root)[0] ?? pipes.pid
       return helper
     } catch (error) {
       helper.kill()
@@ -88,11 +89,14 @@ export class Helper {
 
   /** Executes a task's script (script.ts) to its report. One at a time. */
   async run(id: number, script: string): Promise<Report> {
-    for (let line = await this.#ask(script); ; line = await this.#ask('')) {
-      if (line === undefined) return 'gone'
+    let end: Report = 'gone'
+    for (let line = await this.#ask(script); line !== undefined; line = await this.#ask()) {
       const [reported, status] = line.split(' ')
       if (Number(reported) === id) return status === 'io' ? 'io' : Number(status)
+      // The last of the lane's processes is still to go.
+      if (reported === 'ended') end = 'ended'
     }
+    return end
   }
 
   /** Processes of the running task; none once it has ended. */
@@ -103,10 +107,12 @@ export class Helper {
   /** Ends the lane and all that runs on it. */
   kill(): void {
     // While the reports are open the outermost process lives, so these ids are still its own and its child's.
-    if (!this.#isGone) sendSignal(this.#root, 'SIGKILL')
+    if (this.#isGone) return
+    sendSignal(this.#root, 'SIGKILL')
+    if (!this.#contained) sendSignal(this.#shell, 'SIGKILL')
   }
 
-  #ask(text: string): Promise<string | undefined> {
+  #ask(text = ''): Promise<string | undefined> {
     if (this.#isGone) return Promise.resolve(undefined)
     return new Promise((resolve) => {
       this.#waiting = resolve

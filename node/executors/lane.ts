@@ -1,42 +1,38 @@
 /** A lane: one task at a time through a helper, which is started anew after a kill. */
-import { existsSync, mkdirSync, rmSync } from 'node:fs'
-import { join } from 'node:path'
+import { mkdirSync, rmSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { IsolationTier } from '../../protocols/model/machine.ts'
 import type { Ended, Owner, StartRequest } from '../ports.ts'
 import { Helper } from './helper.ts'
-import { marked, ownPidNamespace, sendSignal } from './proc.ts'
-import { containedPrologue, markedPrologue, taskScript } from './script.ts'
+import { ownPidNamespace, processesWith, sendSignal } from './proc.ts'
+import { containedPrologue, taskScript, tracedPrologue } from './script.ts'
 import type { Spawner } from './spawner.ts'
-import { type LanePlan, laneCommands } from './tiers.ts'
+import { type LanePlan, laneCommands, markerOf, parkingOf, traceOf } from './tiers.ts'
 
 /** What a program has that was ended by SIGKILL. */
 const killedExitCode = 128 + 9
 
 export interface LaneSetup {
   tier: IsolationTier
-  spawner: Spawner
-  /** Whether `setpriv --pdeathsig` works here. */
-  deathSignal: boolean
+  /** The living spawner. */
+  spawner: () => Spawner
   plan: LanePlan
   /** Which of the tier's variants works here. */
   variant: number
-  /** Written into the environment of tasks where only that shows to whom a process belongs. */
-  marker: readonly [name: string, value: string]
 }
 
 /** Starts a helper in its isolation. Rejects with what the tools said. */
 export async function startHelper(setup: LaneSetup): Promise<Helper> {
-  const words = laneCommands(setup.tier, setup.plan)[setup.variant]!
-  const contained = setup.tier !== 'process-group'
-  if (setup.plan.keep.length > 0) mkdirSync(setup.plan.parking, { recursive: true, mode: 0o700 })
-  const pipes = await setup.spawner.start(words, setup.deathSignal)
-  const prologue = contained ? containedPrologue(ownPidNamespace()) : markedPrologue(setup.marker.join('='))
+  const { tier, plan } = setup
+  const contained = tier !== 'process-group'
+  if (plan.keep.length > 0) mkdirSync(parkingOf(plan), { recursive: true, mode: 0o700 })
+  const spawner = setup.spawner()
+  const pipes = await spawner.start(laneCommands(tier, plan)[setup.variant]!, contained)
+  const prologue = contained ? containedPrologue(ownPidNamespace()) : tracedPrologue(traceOf(plan, 'lane'))
   try {
     return await Helper.open(pipes, prologue, contained)
   } catch (error) {
-    const said = setup.spawner.errors
-    throw new Error(`${error instanceof Error ? error.message : String(error)} ${said}`.trim(), { cause: error })
+    throw new Error(`${error instanceof Error ? error.message : String(error)} ${spawner.errors}`.trim(), { cause: error })
   }
 }
 
@@ -73,9 +69,8 @@ export class ShellLane {
     const helper = await this.ready()
     const startTime = Date.now()
     if (signal.aborted) return { exitCode: killedExitCode, startTime, endTime: startTime, killed: true }
-    const contained = this.#setup.tier !== 'process-group'
     const id = helper.nextId()
-    const script = taskScript(id, start, contained ? undefined : this.#setup.marker)
+    const script = taskScript(id, start, markerOf(this.#setup.tier, this.#setup.plan))
     let isEnded = false
     let killed = false
     const onAbort = () => {
@@ -96,12 +91,11 @@ export class ShellLane {
     })
     onStart?.(startTime)
     const report = await ended
-    if (report === 'gone') await this.#sweep()
-    if (report === 'io') {
-      throw new Error(`The output files of the task could not be made: ${start.stdoutPath}`)
-    }
-    // A lane that ended though nobody asked was ended by its task (`kill -9 -1` reaches the helper), not by the node.
-    return { exitCode: report === 'gone' ? killedExitCode : report, startTime, endTime: Date.now(), killed }
+    if (typeof report === 'number') return { exitCode: report, startTime, endTime: Date.now(), killed }
+    if (report === 'io') throw new Error(`The output files of the task could not be made: ${start.stdoutPath}`)
+    await this.#sweep()
+    if (report === 'gone' && !killed) throw new Error('The lane ended while its task ran, and neither the task nor the node ended it.')
+    return { exitCode: killedExitCode, startTime, endTime: Date.now(), killed }
   }
 
   /** Ends the helper and all that runs on it. */
@@ -112,28 +106,32 @@ export class ShellLane {
     helper.kill()
     await helper.gone
     await this.#sweep()
-    if (existsSync(this.#setup.plan.parking)) rmSync(this.#setup.plan.parking, { recursive: true, force: true })
+    rmSync(parkingOf(this.#setup.plan), { recursive: true, force: true })
   }
 
   #killTask(helper: Helper): void {
     if (this.#setup.tier !== 'process-group') return helper.kill()
-    // The helper stays: it sees the program end, sweeps, and reports.
-    for (const pid of helper.taskProcesses()) sendSignal(pid, 'SIGKILL')
-    for (const pid of marked(this.#setup.marker.join('='))) sendSignal(pid, 'SIGKILL')
+    // The helper stays: it sees the program end, sweeps, and reports. Stopped first, so that no fork outruns the kill.
+    const found = new Set<number>()
+    for (let isNew = true; isNew; ) {
+      isNew = false
+      for (const pid of helper.taskProcesses()) {
+        if (found.has(pid)) continue
+        found.add(pid)
+        isNew = true
+        sendSignal(pid, 'SIGSTOP')
+      }
+    }
+    for (const pid of found) sendSignal(pid, 'SIGKILL')
   }
 
-  /** Where no namespace ends with its helper: kills what carries the lane's marker until none is left. */
+  /** Where no namespace ends with its helper: kills what has the lane's trace until nothing is left. */
   async #sweep(): Promise<void> {
     if (this.#setup.tier !== 'process-group') return
-    const text = this.#setup.marker.join('=')
-    for (let pids = marked(text); pids.length > 0; pids = marked(text)) {
+    const { file, text } = traceOf(this.#setup.plan, 'lane')
+    for (let pids = processesWith(file, text); pids.length > 0; pids = processesWith(file, text)) {
       for (const pid of pids) sendSignal(pid, 'SIGKILL')
       await sleep(1)
     }
   }
-}
-
-/** A place for a lane's start, below the node's private directory. */
-export function parkingOf(runDir: string, index: number): string {
-  return join(runDir, `parking-${index}`)
 }

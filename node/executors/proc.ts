@@ -55,9 +55,9 @@ export function descendantsOf(root: number): number[] {
   return found
 }
 
-/** Processes whose environment, as it was when they were executed, holds `text`. */
-export function marked(text: string): number[] {
-  return processIds().filter((pid) => read(`/proc/${pid}/environ`).includes(text))
+/** Living processes with a text in a file of theirs in /proc. Zombies are left out: nobody may ever reap them. */
+export function processesWith(file: 'environ' | 'status', text: string): number[] {
+  return processIds().filter((pid) => read(`/proc/${pid}/${file}`).includes(text) && !/^State:\s+[ZX]/m.test(read(`/proc/${pid}/status`)))
 }
 
 /** The pid namespace of this process, such as `pid:[4026531836]`; empty where there are none. */

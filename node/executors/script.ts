@@ -39,6 +39,12 @@ echo "$1 $s"
 }
 `
 
+/** The last words of a prologue. What the shell itself says from then on (such as "Killed") is of no use to anyone. */
+const ready = `umask 022
+echo "ready $$"
+exec 2>/dev/null
+`
+
 /**
  * Prologue of a helper in its own pid namespace. `kill -9 -1` there reaches every process of the lane but the caller and
  * pid 1, in one step that no fork can outrun. It must never run elsewhere: the helper checks that its namespace is not
@@ -51,23 +57,28 @@ f() { s=$?; n=0
 while kill -9 -1; do
 n=$((n+1)); [ $n -lt 50 ] || sleep 0.01
 done
-${report}echo "ready $$"
-exec 2>/dev/null
+${report}${ready}`
+}
+
+/** How processes of a lane are known where no namespace holds them: by a text in a file of theirs in /proc. */
+export interface Trace {
+  /** `environ` holds the environment as executed; `status` the user and groups, which no task can shed. */
+  file: 'environ' | 'status'
+  text: string
+}
+
+/** Shell text that kills what has a trace, again and again until a scan finds nothing but this shell and the dead. */
+export function sweepText(trace: Trace): string {
+  return `while k=; for p in $(grep -lsF ${quoteWord(trace.text)} /proc/[0-9]*/${trace.file}); do
+p=\${p#/proc/}; p=\${p%/*}
+[ "$p" = "$$" ] || case $(grep -s ^State: "/proc/$p/status") in ''|*zombie*|*dead*) ;; *) kill -9 "$p"; k=1 ;; esac
+done; [ -n "$k" ]; do :; done
 `
 }
 
-/**
- * Prologue of a helper without a namespace: what carries the lane's marker in its environment is killed, again and again
- * until a scan finds nothing. A process that wiped its environment survives; no shell can see that it was the task's.
- */
-export function markedPrologue(marker: string): string {
-  return `${startFailure}f() { s=$?
-while e=$(grep -ls ${quoteWord(marker)} /proc/[0-9]*/environ); do
-for p in $e; do p=\${p#/proc/}; kill -9 "\${p%/environ}"; done
-done
-${report}echo "ready $$"
-exec 2>/dev/null
-`
+/** Prologue of a helper without a namespace. */
+export function tracedPrologue(trace: Trace): string {
+  return `${startFailure}f() { s=$?\n${sweepText(trace)}${report}${ready}`
 }
 
 /** One task as a command list that ends in a report `<id> <status>`. Throws TypeError on a NUL, which no argument can hold. */

@@ -40,7 +40,7 @@ export class Spawner {
   #isEnded = false
 
   /** `runDir` must be private to the node's user. `atEnd` is shell text to execute when the node is gone. */
-  constructor(runDir: string, options: { deathSignal: boolean; atEnd?: string }) {
+  constructor(runDir: string, options: { deathSignal: boolean; atEnd?: string | undefined }) {
     this.#runDir = runDir
     const shell = ['/bin/sh', '-s']
     const words = options.deathSignal ? ['setpriv', '--pdeathsig', 'KILL', ...shell] : shell
@@ -68,6 +68,10 @@ export class Spawner {
     // A shell ignores SIGINT and SIGQUIT in what it starts in the background, and tasks would inherit that.
     this.#child.stdin!.write(`D=;env --default-signal=INT,QUIT true 2>/dev/null&&D='env --default-signal=INT,QUIT'\n`)
     if (options.atEnd !== undefined) this.#child.stdin!.write(`trap ${quoteWord(options.atEnd)} EXIT\n`)
+  }
+
+  get isEnded(): boolean {
+    return this.#isEnded
   }
 
   /** What the helpers last complained of, for error messages. */

@@ -6,88 +6,119 @@
  *   have a user of their own, no capabilities, and cannot gain any.
  * - `bwrap`: bubblewrap makes the namespaces for an ordinary user.
  * - `userns`: `unshare` makes them in a user namespace, whose capabilities are dropped before a task runs.
- * - `process-group`: no namespaces. Files of the node are protected only where it is root, by the lane's own user.
+ * - `process-group`: no namespaces, nothing hidden. Where the node is root the lane has a user of its own: files of the
+ *   node are out of reach and every process is found by its user. Elsewhere tasks are the node's own user: what wiped its
+ *   environment and left its parent is not found (docs/operations: isolation).
+ *
+ * In all of them a shell outside the reach of tasks, where the system allows it (pid 1), says `ended` when the helper
+ * ended by itself, which tells a task that killed its own helper from a lane that broke.
  */
 import { joinCommandLine, quoteWord } from '../../protocols/model/command-line.ts'
 import type { IsolationTier } from '../../protocols/model/machine.ts'
 import type { Owner } from '../ports.ts'
+import type { Trace } from './script.ts'
 
 export interface LanePlan {
   /** The lane's user; only where the node is root. */
   owner: Owner | undefined
-  /** Directories that no task may see; an empty one is in their place. Files and sockets read as empty. */
+  /** A group that all lanes of this node have and nothing else; only where the node is root. */
+  nodeGroup: number
+  /** What no task may see: directories are covered by an empty one, files and sockets read as empty. */
   hide: readonly string[]
   /** Directories below hidden ones that this lane's job must see. */
   keep: readonly string[]
-  /** An empty directory of the node, used as a mount point while the lane starts. */
-  parking: string
+  /** The node's directory of pipes, hidden last; `<runDir>/<index>` is used while the lane starts. */
+  runDir: string
+  index: number
+  /** Unlikely to occur anywhere else; the same for all lanes of the node. */
+  nonce: string
+}
+
+/** A directory below the plan's runDir that must exist, empty, when the lane starts and something is kept. */
+export function parkingOf(plan: LanePlan): string {
+  return `${plan.runDir}/${plan.index}`
+}
+
+/** Environment variable that marks the tasks of a node where nothing else does. */
+export const markerName = 'BATCHMESH_LANE'
+
+/** The marker that a lane's tasks carry, if they need one. */
+export function markerOf(tier: IsolationTier, plan: LanePlan): readonly [name: string, value: string] | undefined {
+  return tier === 'process-group' && plan.owner === undefined ? [markerName, `${plan.nonce}.${plan.index}.`] : undefined
+}
+
+/** How the processes of one lane, or of all lanes of the node, are known where no namespace holds them. */
+export function traceOf(plan: LanePlan, of: 'lane' | 'node'): Trace {
+  if (plan.owner === undefined) return { file: 'environ', text: `${markerName}=${plan.nonce}.${of === 'lane' ? `${plan.index}.` : ''}` }
+  return { file: 'status', text: of === 'lane' ? `Uid:\t${plan.owner.uid}\t` : `Groups:\t${plan.nodeGroup} ` }
 }
 
 const helper = ['env', '-i', '/bin/sh', '-s']
 const unprivileged = ['--inh-caps=-all', '--bounding-set=-all', '--no-new-privs']
+// Slave: what the machine mounts and unmounts later is seen in lanes too, and a lane keeps no disk busy.
+const namespaces = ['--pid', '--mount', '--ipc', '--fork', '--kill-child', '--propagation', 'slave', '--mount-proc']
 
-/** What the processes of a tier are wrapped in, best variant first: older tools lack some options. */
+/** The command of a lane, best variant first: older tools lack some options. */
 export function laneCommands(tier: IsolationTier, plan: LanePlan): string[][] {
   switch (tier) {
-    case 'user+pidns': {
-      const { uid, gid } = plan.owner!
-      const asUser = ['setpriv', '--reuid', `${uid}`, '--regid', `${gid}`, '--clear-groups', ...unprivileged, ...helper]
-      return [[...namespaces, '/bin/sh', '-c', initScript(plan, asUser)]]
-    }
+    case 'user+pidns':
+      return [['unshare', ...namespaces, ...shell(`${mounts(plan)}${around(asOwner(plan))}`)]]
     case 'bwrap':
-      return [bubblewrap(plan)]
-    case 'userns': {
-      const dropped = ['setpriv', ...unprivileged]
+      return [[...bubblewrap(plan), ...shell(around(helper))]]
+    case 'userns':
       return [
         // The task keeps its user's id: many programs behave differently, or refuse to run, as id 0.
-        [
-          ...userNamespace('--map-current-user', '--keep-caps'),
-          '/bin/sh',
-          '-c',
-          initScript(plan, [...dropped, '--ambient-caps=-all', ...helper]),
-        ],
-        [...userNamespace('--map-root-user'), '/bin/sh', '-c', initScript(plan, [...dropped, ...helper])],
+        ['unshare', '--user', '--map-current-user', '--keep-caps', ...namespaces, ...unprivilegedShell(plan, '--ambient-caps=-all')],
+        ['unshare', '--user', '--map-root-user', ...namespaces, ...unprivilegedShell(plan)],
       ]
-    }
-    case 'process-group': {
-      if (plan.owner === undefined) return [['setsid', ...helper], helper]
-      const { uid, gid } = plan.owner
-      return [['setsid', 'setpriv', '--reuid', `${uid}`, '--regid', `${gid}`, '--clear-groups', ...unprivileged, ...helper]]
-    }
+    case 'process-group':
+      return [shell(around(plan.owner === undefined ? helper : asOwner(plan)))]
   }
 }
 
-// Slave: what the machine mounts and unmounts later is seen in lanes too; a lane keeps no disk busy.
-const namespaces = ['unshare', '--pid', '--mount', '--ipc', '--fork', '--kill-child', '--propagation', 'slave', '--mount-proc']
-
-function userNamespace(...options: string[]): string[] {
-  return ['unshare', '--user', ...options, ...namespaces.slice(1)]
+function shell(script: string): string[] {
+  return ['/bin/sh', '-c', script]
 }
 
-/** Pid 1 of a lane: hides what must be hidden, then waits for the helper and reaps what tasks orphan. */
-function initScript(plan: LanePlan, command: readonly string[]): string {
+/** The shell that waits for the helper, reaps what tasks orphan (as pid 1) and says when the helper ended by itself. */
+function around(command: readonly string[]): string {
+  return `${joinCommandLine(command)}\necho "ended $?"`
+}
+
+function asOwner(plan: LanePlan): string[] {
+  const { uid, gid } = plan.owner!
+  return ['setpriv', '--reuid', `${uid}`, '--regid', `${gid}`, '--groups', `${plan.nodeGroup}`, ...unprivileged, ...helper]
+}
+
+function unprivilegedShell(plan: LanePlan, ...more: string[]): string[] {
+  return shell(`${mounts(plan)}${around(['setpriv', ...more, ...unprivileged, ...helper])}`)
+}
+
+/** Shell text that hides and keeps, as pid 1 of new namespaces. */
+function mounts(plan: LanePlan): string {
+  const parking = parkingOf(plan)
   const lines = ['set -e']
+  if (plan.keep.length > 0) lines.push(`mount -t tmpfs -o mode=700 batchmesh ${quoteWord(parking)}`)
   for (const [at, path] of plan.keep.entries()) {
-    if (at === 0) lines.push(`mount -t tmpfs -o mode=700 batchmesh ${quoteWord(plan.parking)}`)
-    const parked = quoteWord(`${plan.parking}/${at}`)
-    lines.push(`mkdir ${parked}`, `mount --bind ${quoteWord(path)} ${parked}`)
+    lines.push(`mkdir ${quoteWord(`${parking}/${at}`)}`, `mount --bind ${quoteWord(path)} ${quoteWord(`${parking}/${at}`)}`)
   }
-  for (const path of plan.hide) {
-    const quoted = quoteWord(path)
-    lines.push(`if [ -d ${quoted} ]; then mount -t tmpfs -o mode=711 batchmesh ${quoted}`)
-    lines.push(`elif [ -e ${quoted} ]; then mount --bind /dev/null ${quoted}; fi`)
-  }
+  for (const path of plan.hide) lines.push(hideText(path))
   for (const [at, path] of plan.keep.entries()) {
-    lines.push(`mkdir -p ${quoteWord(path)}`, `mount --move ${quoteWord(`${plan.parking}/${at}`)} ${quoteWord(path)}`)
+    lines.push(`mkdir -p ${quoteWord(path)}`, `mount --move ${quoteWord(`${parking}/${at}`)} ${quoteWord(path)}`)
   }
-  for (const path of plan.hide) lines.push(`[ ! -d ${quoteWord(path)} ] || mount -o remount,ro,mode=711 ${quoteWord(path)}`)
-  return `${lines.join('\n')}\nset +e\n${joinCommandLine(command)}\nexit $?`
+  return `${lines.join('\n')}\n${hideText(plan.runDir)}\nset +e\n`
+}
+
+function hideText(path: string): string {
+  const quoted = quoteWord(path)
+  return `if [ -d ${quoted} ]; then mount -t tmpfs -o mode=711,size=64k,nr_inodes=256 batchmesh ${quoted}; elif [ -e ${quoted} ]; then mount --bind /dev/null ${quoted}; fi`
 }
 
 function bubblewrap(plan: LanePlan): string[] {
-  const words = ['bwrap', '--unshare-pid', '--unshare-ipc', '--die-with-parent', '--dev-bind', '/', '/', '--proc', '/proc']
-  for (const path of plan.hide) words.push('--tmpfs', path)
+  const words = ['bwrap', '--unshare-user', '--unshare-pid', '--unshare-ipc', '--as-pid-1', '--die-with-parent']
+  words.push('--dev-bind', '/', '/', '--proc', '/proc')
+  for (const path of [...plan.hide, plan.runDir]) words.push('--tmpfs', path)
   for (const path of plan.keep) words.push('--bind', path, path)
-  for (const path of plan.hide) words.push('--remount-ro', path)
-  return [...words, '--', ...helper]
+  for (const path of [...plan.hide, plan.runDir]) words.push('--remount-ro', path)
+  return [...words, '--']
 }
