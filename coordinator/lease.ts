@@ -124,7 +124,7 @@ export function putStatus(turn: Turn, task: Task, change: StatusChange): void {
 
 export function ranOn(lease: Lease): NonNullable<StatusRow['ranOn']> {
   const { machine, node } = lease.members[0]!
-  return { machine: machine.peer, machineName: machine.description.name, nodeId: node.row.nodeId }
+  return { machine: machine.peer, machineName: machine.description.name, nodeId: node.row.nodeId, epoch: lease.epoch }
 }
 
 /** Shows watchers of the job that a task changed. */

@@ -96,7 +96,7 @@ export interface StatusRow {
   result?: 'success' | 'failure'
   outcome?: Outcome
   /** Where the newest attempt ran, kept after its end. */
-  ranOn?: { machine: string; machineName: string; nodeId: string }
+  ranOn?: { machine: string; machineName: string; nodeId: string; epoch: number }
   /** Ended attempts, oldest first, bounded. */
   history?: AttemptRecord[]
   /** Attempts that ended with their machine (C1). */

@@ -6,6 +6,7 @@
  * served, through `..`, links or otherwise (S1). A file that grows while it is read is served as far as it goes.
  */
 import { z } from 'zod'
+import { bytesSchema } from './bytes.ts'
 import { attemptSchema } from './ids.ts'
 import { defineProtocol } from './rpc.ts'
 
@@ -32,7 +33,7 @@ export const readFileSchema = z.object({
   waitMs: z.number().int().min(0).max(30_000).default(0),
 })
 export const fileChunkSchema = z.object({
-  data: z.instanceof(Uint8Array),
+  data: bytesSchema,
   size: z.number().int(),
   /** The task has ended: no byte will be added. */
   final: z.boolean(),

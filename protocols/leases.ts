@@ -18,6 +18,7 @@
  * Not promised: that a task runs only once. A machine that is cut off runs on, and is fenced when it reports.
  */
 import { z } from 'zod'
+import { bytesSchema } from './bytes.ts'
 import { attemptSchema, jobUidSchema, peerIdSchema, requestIdSchema } from './ids.ts'
 import { disconnectSchema, environmentSchema } from './model/job.ts'
 import { machineDescriptionSchema } from './model/machine.ts'
@@ -32,8 +33,6 @@ export const maxGrants = 512
 export const maxReports = 512
 /** Default heartbeat; grows with the number of workers so that the coordinator hears at most about 2,000 a second. */
 export const heartbeatMs = 5000
-
-const bytesSchema = z.instanceof(Uint8Array)
 
 export const grantSchema = z.object({
   attempt: attemptSchema,

@@ -6,6 +6,7 @@
  * (invitations are passed on to the founder), and its blob store.
  */
 import { z } from 'zod'
+import { bytesSchema } from './bytes.ts'
 import { blobIdSchema } from './ids.ts'
 import { isolationTierSchema, machineClassSchema } from './model/machine.ts'
 import { capacitySchema, labelsSchema } from './model/resources.ts'
@@ -17,7 +18,6 @@ import { roles } from './wire.ts'
 export const maxBlobPieceBytes = 1 << 20
 
 const nothing = z.object({})
-const bytes = z.instanceof(Uint8Array)
 
 export const localStatusSchema = z.object({
   peer: z.string(),
@@ -81,7 +81,7 @@ export const localProtocol = defineProtocol({
 
       /** Takes in a file in pieces, in order. `putEnd` answers once it is durable here, and at the job's home where this machine is not the home. */
       putBegin: { request: z.object({ size: z.number().int().min(0).optional() }), answer: z.object({ handle: z.number().int() }) },
-      putPiece: { request: z.object({ handle: z.number().int(), data: bytes }), answer: nothing },
+      putPiece: { request: z.object({ handle: z.number().int(), data: bytesSchema }), answer: nothing },
       putEnd: {
         request: z.object({ handle: z.number().int(), pin: z.string().max(128).optional() }),
         answer: z.object({ id: blobIdSchema, size: z.number().int() }),
@@ -102,7 +102,7 @@ export const localProtocol = defineProtocol({
       },
       read: {
         request: z.object({ id: blobIdSchema, offset: z.number().int().min(0), length: z.number().int().min(0).max(maxBlobPieceBytes) }),
-        answer: z.object({ data: bytes }),
+        answer: z.object({ data: bytesSchema }),
       },
       blobStat: { request: z.object({ id: blobIdSchema }), answer: blobStatSchema },
       blobList: {

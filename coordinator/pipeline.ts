@@ -1,0 +1,156 @@
+/**
+ * Persist, then speak (L5): the loop between the pure machine and the world. The events of one turn of the event loop
+ * are stepped through together; their rows become one fsynced batch; only then are their other effects performed, in
+ * order. While one batch is on its way to the disk the next one gathers, so that the cost of an fsync is shared.
+ */
+import { encode } from '../protocols/codec.ts'
+import type { JobUid } from '../protocols/ids.ts'
+import type { JobState, TaskCounts } from '../protocols/model/job.ts'
+import type { Effect, Event } from './events.ts'
+import { endTurn, step } from './machine.ts'
+import type { State } from './state.ts'
+import type { Store } from './store.ts'
+import { viewCounts } from './view.ts'
+
+export type OutEffect = Exclude<Effect, { kind: 'put' } | { kind: 'del' }>
+
+/** What a batch makes true: shown to watchers once it is. */
+export interface Shown {
+  counts: TaskCounts
+  jobState: JobState
+}
+
+export interface Batch {
+  effects: OutEffect[]
+  /** How each job that changed stood when the batch was complete. */
+  jobs: Map<JobUid, Shown>
+}
+
+export interface PipelineOptions {
+  state: State
+  store: Store
+  now: () => number
+  /** Called with each batch after its rows are durable; the next waits for it. */
+  perform: (batch: Batch) => Promise<void> | void
+  /** A row is about to be written: lets the shell keep specs at hand. */
+  onPut: (key: string, value: unknown) => void
+  /** A write failed, or the machine met a state it cannot be in: the process must end (L5). */
+  fatal: (error: unknown) => void
+}
+
+interface Gathering extends Batch {
+  rows: Map<string, unknown>
+  done: Promise<void>
+  resolve: () => void
+}
+
+export class Pipeline {
+  readonly #options: PipelineOptions
+  #queue: Event[] = []
+  #scheduled = false
+  #gathering = newGathering()
+  #flushing: Promise<void> | undefined
+  #stopped = false
+
+  constructor(options: PipelineOptions) {
+    this.#options = options
+  }
+
+  /** Takes in an event; it is stepped through with all others of this turn of the loop. */
+  post(event: Event): void {
+    this.#queue.push(event)
+    if (this.#scheduled) return
+    this.#scheduled = true
+    // After the sockets of this turn were read: frames that are queued count before anything expires (L3).
+    setImmediate(() => this.#turn())
+  }
+
+  /** Resolves when everything that has happened so far is on the disk and performed. */
+  durable(): Promise<void> {
+    if (this.#queue.length > 0 || this.#gathering.rows.size > 0 || this.#gathering.effects.length > 0) return this.#gathering.done
+    return this.#flushing ?? Promise.resolve()
+  }
+
+  /** Writes what is gathered and takes in nothing more. */
+  async stop(): Promise<void> {
+    await this.durable()
+    this.#stopped = true
+  }
+
+  #turn(): void {
+    this.#scheduled = false
+    if (this.#stopped) return
+    const { state, now } = this.#options
+    const events = this.#queue
+    this.#queue = []
+    try {
+      for (const event of events) this.#gather(step(state, event, now()))
+      this.#gather(endTurn(state, now()))
+    } catch (error) {
+      this.#stopped = true
+      return this.#options.fatal(error)
+    }
+    for (const uid of this.#gathering.jobs.keys()) this.#gathering.jobs.set(uid, shown(state, uid))
+    this.#flush()
+  }
+
+  #gather(effects: readonly Effect[]): void {
+    for (const effect of effects) {
+      if (effect.kind === 'put') {
+        this.#gathering.rows.set(effect.key, effect.value)
+        this.#options.onPut(effect.key, effect.value)
+      } else if (effect.kind === 'del') this.#gathering.rows.set(effect.key, undefined)
+      else {
+        if (effect.kind === 'changed') this.#gathering.jobs.set(effect.jobUid, gone)
+        this.#gathering.effects.push(effect)
+      }
+    }
+  }
+
+  #flush(): void {
+    if (this.#flushing !== undefined || this.#stopped) return
+    const batch = this.#gathering
+    this.#gathering = newGathering()
+    if (batch.rows.size === 0 && batch.effects.length === 0) return batch.resolve()
+    this.#flushing = this.#write(batch)
+      .catch((error: unknown) => {
+        this.#stopped = true
+        this.#options.fatal(error)
+      })
+      .finally(() => {
+        this.#flushing = undefined
+        batch.resolve()
+        if (this.#gathering.rows.size > 0 || this.#gathering.effects.length > 0) this.#flush()
+        else {
+          // Whoever waited for nothing is let go; who comes later waits for what comes later.
+          const nothing = this.#gathering
+          this.#gathering = newGathering()
+          nothing.resolve()
+        }
+      })
+  }
+
+  async #write(batch: Gathering): Promise<void> {
+    if (batch.rows.size > 0) {
+      const rows = new Map<string, Uint8Array | undefined>()
+      for (const [key, value] of batch.rows) rows.set(key, value === undefined ? undefined : encode(value))
+      await this.#options.store.write(rows)
+    }
+    await this.#options.perform(batch)
+  }
+}
+
+const gone: Shown = { counts: { active: 0, running: 0, completed: 0, succeeded: 0, failed: 0 }, jobState: 'deleting' }
+
+function shown(state: State, uid: JobUid): Shown {
+  const job = state.jobs.get(uid)
+  return job === undefined ? gone : { counts: viewCounts(job), jobState: job.row.state }
+}
+
+function newGathering(): Gathering {
+  let resolve = () => {}
+  const done = new Promise<void>((r) => {
+    resolve = r
+  })
+  return { rows: new Map(), effects: [], jobs: new Map(), done, resolve }
+}

@@ -1,0 +1,125 @@
+/** The coordinator's side of the worker sessions: what workers say becomes events, what the core wants said is sent. */
+
+import type { PeerIdText } from '../protocols/ids.ts'
+import { type ClaimAnswer, type LeasesProtocol, leasesProtocol, type Verdict, type Welcome } from '../protocols/leases.ts'
+import type { Logger } from '../protocols/logger.ts'
+import { type Session, serverSession } from '../protocols/rpc.ts'
+import type { Channel, Wire } from '../protocols/wire.ts'
+import type { Desk } from './desk.ts'
+import type { Effect } from './events.ts'
+
+type WorkerSession = Session<LeasesProtocol['client'], LeasesProtocol['server']>
+type Note = Extract<Effect, { kind: 'beat' | 'stop' | 'release' | 'reserve' | 'retract' }>
+
+export class WorkerSessions {
+  readonly #desk: Desk
+  readonly #wire: Wire
+  readonly #logger: Logger
+  /** The newest session of each worker. */
+  readonly #sessions = new Map<PeerIdText, { session: WorkerSession; number: number }>()
+  readonly #unserve: () => void
+  #lastSession = 0
+  #stopped = false
+
+  constructor(desk: Desk, wire: Wire, logger: Logger) {
+    this.#desk = desk
+    this.#wire = wire
+    this.#logger = logger
+    this.#unserve = wire.serve(leasesProtocol, (channel) => this.#accept(channel))
+  }
+
+  get(peer: PeerIdText): WorkerSession | undefined {
+    return this.#sessions.get(peer)?.session
+  }
+
+  /** Sends what the core wants a worker to know or be asked. A worker that is gone gets nothing: its next hello settles it. */
+  tell(effect: Note): void {
+    const entry = this.#sessions.get(effect.peer)
+    if (entry === undefined) return
+    const { session, number } = entry
+    switch (effect.kind) {
+      case 'beat':
+        session.note('beat', { sentAt: effect.sentAt, heartbeatMs: effect.heartbeatMs })
+        return
+      case 'stop':
+        session.note('stop', { attempts: effect.attempts, reason: effect.reason })
+        return
+      case 'release':
+        session.note('release', { reservationId: effect.reservationId, now: effect.now })
+        return
+      case 'reserve':
+        void this.#reserve(session, effect)
+        return
+      case 'retract':
+        void this.#retract(session, number, effect)
+    }
+  }
+
+  stop(): void {
+    this.#stopped = true
+    this.#unserve()
+    for (const { session } of this.#sessions.values()) session.close()
+  }
+
+  /** Ends what a peer may still say, because its membership was revoked. */
+  drop(peer: PeerIdText): void {
+    this.#sessions.get(peer)?.session.close()
+  }
+
+  #accept(channel: Channel): void {
+    this.#lastSession += 1
+    const number = this.#lastSession
+    const { peer, roles } = channel.remote
+    const from = { peer, session: number }
+    let welcomed = false
+    const session: WorkerSession = serverSession(leasesProtocol, channel, {
+      calls: {
+        hello: async (hello) => {
+          this.#wire.learn(peer, hello.machine.addresses)
+          const welcome = await this.#desk.ask<Welcome>({ kind: 'hello', ...from, roles, hello })
+          const older = this.#sessions.get(peer)?.session
+          this.#sessions.set(peer, { session, number })
+          welcomed = true
+          if (older !== session) older?.close()
+          return welcome
+        },
+        claim: (claim) => this.#desk.ask<ClaimAnswer>({ kind: 'claim', ...from, claim }),
+        report: ({ reports }) => this.#desk.ask<{ verdicts: Verdict[] }>({ kind: 'report', ...from, reports }),
+      },
+      notes: {
+        heartbeat: (body) => this.#desk.post({ kind: 'heartbeat', ...from, ...body }),
+        started: ({ attempts }) => this.#desk.post({ kind: 'started', ...from, attempts }),
+        uploading: ({ attempts }) => this.#desk.post({ kind: 'uploading', ...from, attempts }),
+        draining: ({ returned, leaving }) => this.#desk.post({ kind: 'draining', ...from, returned, leaving }),
+      },
+    })
+    void session.closed.then(async () => {
+      if (this.#sessions.get(peer)?.session === session) this.#sessions.delete(peer)
+      if (!welcomed || this.#stopped) return
+      this.#desk.post({ kind: 'gone', ...from, dead: false })
+      // A dead process is not a partition: its machine answers that nobody listens (L7).
+      const found = await this.#wire.probe(peer)
+      if (found === 'refused' && !this.#stopped) this.#desk.post({ kind: 'gone', ...from, dead: true })
+    })
+  }
+
+  async #reserve(session: WorkerSession, { peer, reservation }: Extract<Note, { kind: 'reserve' }>): Promise<void> {
+    const { reservationId } = reservation
+    try {
+      const answer = await session.call('reserve', reservation)
+      this.#desk.post({ kind: 'reserved', peer, reservationId, ...answer })
+    } catch (error) {
+      // The core asks again.
+      this.#logger.warn({ machine: peer, reservationId, error: String(error) }, 'a machine did not answer a reservation')
+    }
+  }
+
+  async #retract(session: WorkerSession, number: number, { peer, attempts }: Extract<Note, { kind: 'retract' }>): Promise<void> {
+    try {
+      const { retracted } = await session.call('retract', { attempts })
+      if (retracted.length > 0) this.#desk.post({ kind: 'retracted', peer, session: number, attempts: retracted })
+    } catch (error) {
+      this.#logger.warn({ machine: peer, error: String(error) }, 'a machine did not answer a retraction')
+    }
+  }
+}

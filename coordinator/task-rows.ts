@@ -1,0 +1,92 @@
+/** Reading tasks from their rows: one, a page, or all that are completed. Rows that can be read are durable (L5). */
+
+import { decode } from '../protocols/codec.ts'
+import type { TaskEvent } from '../protocols/control.ts'
+import { foldId } from '../protocols/ids.ts'
+import { type TaskSpec, type TaskState, type TaskView, taskSpecSchema } from '../protocols/model/task.ts'
+import { type SpecRow, type StatusRow, specKey, specPrefix, statusKey, taskOfKey } from './rows.ts'
+import type { Job, State } from './state.ts'
+import type { Store } from './store.ts'
+import { viewTask } from './view.ts'
+
+const chunk = 1000
+
+export interface TaskRows {
+  spec: TaskSpec
+  creationTime: number
+  status: StatusRow | undefined
+}
+
+export async function readTask(store: Store, job: Job, taskId: string): Promise<TaskRows | undefined> {
+  const id = foldId(taskId)
+  const [spec, status] = await store.getMany([specKey(job.uid, id), statusKey(job.uid, id)])
+  return spec === undefined ? undefined : parse(spec, status)
+}
+
+function parse(specBytes: Uint8Array, statusBytes: Uint8Array | undefined): TaskRows {
+  const row = decode(specBytes) as SpecRow
+  const status = statusBytes === undefined ? undefined : (decode(statusBytes) as StatusRow)
+  return { spec: taskSpecSchema.parse(decode(row.spec)), creationTime: row.creationTime, status }
+}
+
+async function* scanTasks(store: Store, job: Job, after: string | undefined): AsyncGenerator<[task: string, rows: TaskRows]> {
+  const prefix = specPrefix(job.uid)
+  let from = after === undefined ? prefix : prefix + after
+  for (;;) {
+    const specs: [string, Uint8Array][] = []
+    for await (const entry of store.scan({ gt: from, lt: `${prefix}\uffff`, limit: chunk })) specs.push(entry)
+    const statuses = await store.getMany(specs.map(([key]) => statusKey(job.uid, taskOfKey(key))))
+    for (const [i, [key, value]] of specs.entries()) yield [taskOfKey(key), parse(value, statuses[i])]
+    if (specs.length < chunk) return
+    from = specs.at(-1)![0]
+  }
+}
+
+export interface TaskFilter {
+  after?: string
+  limit: number
+  state?: TaskState
+  result?: 'success' | 'failure'
+}
+
+/** A page of a job's tasks in the order of their ids. */
+export async function listTasks(store: Store, state: State, job: Job, filter: TaskFilter): Promise<{ items: TaskView[]; next?: string }> {
+  const items: TaskView[] = []
+  for await (const [task, rows] of scanTasks(store, job, filter.after)) {
+    const view = viewTask(state, job, rows.spec, rows.creationTime, rows.status)
+    if (filter.state !== undefined && view.state !== filter.state) continue
+    if (filter.result !== undefined && view.executionInfo.result !== filter.result) continue
+    items.push(view)
+    if (items.length >= filter.limit) return { items, next: task }
+  }
+  return { items }
+}
+
+/** The completed tasks of a job as the events that a watch would have shown, a page at a time. */
+export async function* completedEvents(store: Store, job: Job): AsyncGenerator<TaskEvent[]> {
+  let page: TaskEvent[] = []
+  for await (const [, { spec, status }] of scanTasks(store, job, undefined)) {
+    if (status?.state !== 'completed') continue
+    page.push({
+      taskId: spec.id,
+      state: 'completed',
+      epoch: status.epoch,
+      machine: status.ranOn?.machine,
+      machineName: status.ranOn?.machineName,
+      nodeId: status.ranOn?.nodeId,
+      startTime: status.outcome?.startTime,
+      endTime: status.outcome?.endTime,
+      result: status.result,
+      exitCode: status.outcome?.exitCode,
+      failureInfo: status.outcome?.failureInfo,
+      stderrTail: status.outcome?.stderrTail,
+      outputs: status.outcome?.outputs,
+      retryCount: status.retryCount,
+      requeueCount: status.requeueCount,
+    })
+    if (page.length < chunk) continue
+    yield page
+    page = []
+  }
+  yield page
+}
