@@ -1,0 +1,279 @@
+/**
+ * The runner: one task's life on this machine, from its lane to its outcome.
+ *
+ *   fetching --> running --> uploading --> outcome
+ *
+ * The room and the lane are free when the program has ended; outputs are kept after that (B2). A failure of the task
+ * is its outcome. An aborted attempt (`stop`) has none: nothing of it is wanted any more, its processes are gone.
+ */
+import type { Attempt } from '../protocols/ids.ts'
+import type { Grant, JobBrief } from '../protocols/leases.ts'
+import { splitCommandLine } from '../protocols/model/command-line.ts'
+import type { FailureInfo, Outcome, OutputEntry, TaskSpec } from '../protocols/model/task.ts'
+import { type NodeFacts, nodeEnvironment, taskEnvironment } from './environment.ts'
+import { type Directories, type Ended, type Executor, type Lane, type Log, type Staging, TaskFailure, type TaskPaths } from './ports.ts'
+import { explainExit, readTail } from './post-mortem.ts'
+
+export interface RunnerParts {
+  executor: Executor
+  staging: Staging
+  directories: Directories
+  /** Milliseconds since 1970. */
+  now(): number
+  log: Log
+}
+
+export interface Work {
+  attempt: Attempt
+  spec: TaskSpec
+  job: JobBrief
+  node: NodeFacts
+  gang?: Grant['gang']
+}
+
+/** What the runner tells while it goes on. `started` comes again if the lane broke and the task starts anew; the others once at most. */
+export interface Watcher {
+  /** The directory is there. */
+  placed(paths: TaskPaths): void
+  started(startTime: number): void
+  /** The program has ended, or will never start: its room is free. */
+  vacated(): void
+  uploading(): void
+}
+
+/** Why an attempt is ended by the node itself. */
+const timeIsUp = new Error('The task ran longer than its maxWallClockTime.')
+/** The longest that a timer of Node can wait. */
+const maxTimerMs = 2 ** 31 - 1
+/** A lane that breaks under a task is the node's fault: the attempt is tried again, with a fresh lane and directory. */
+const maxLaneFailures = 3
+/** Of stderr.txt, for the report of a failed attempt. */
+const stderrTailBytes = 2048
+
+/** Runs a task to its outcome; undefined when `stop` ended it. Never rejects. */
+export async function runTask(parts: RunnerParts, work: Work, watcher: Watcher, stop: AbortSignal): Promise<Outcome | undefined> {
+  const startTime = parts.now()
+  let vacated = false
+  const vacate = () => {
+    if (vacated) return
+    vacated = true
+    watcher.vacated()
+  }
+  const run = new Run(parts, work, watcher, stop, vacate)
+  try {
+    const outcome = await run.whole(startTime)
+    return stop.aborted ? undefined : outcome
+  } catch (error) {
+    if (stop.aborted) return undefined
+    return { failureInfo: infoOf(error, parts.log, work), startTime, endTime: parts.now() }
+  } finally {
+    vacate()
+    run.seal()
+  }
+}
+
+class Run {
+  readonly #parts: RunnerParts
+  readonly #work: Work
+  readonly #watcher: Watcher
+  readonly #stop: AbortSignal
+  readonly #vacate: () => void
+  #paths: TaskPaths | undefined
+
+  constructor(parts: RunnerParts, work: Work, watcher: Watcher, stop: AbortSignal, vacate: () => void) {
+    this.#parts = parts
+    this.#work = work
+    this.#watcher = watcher
+    this.#stop = stop
+    this.#vacate = vacate
+  }
+
+  async whole(startTime: number): Promise<Outcome> {
+    const limit = new Limit(this.#work.spec.constraints?.maxWallClockTimeMs, this.#stop)
+    let ended: Ended | undefined
+    let failureInfo: FailureInfo | undefined
+    try {
+      ended = await this.#onLane(limit.signal)
+    } catch (error) {
+      if (!limit.expired) throw error
+    } finally {
+      limit.clear()
+    }
+    this.#vacate()
+    this.#stop.throwIfAborted()
+    const paths = this.#paths
+    if (limit.expired && ended?.killed !== false) failureInfo = timeFailure(this.#work.spec)
+    else if (ended !== undefined && ended.exitCode !== 0) failureInfo = this.#explain(ended, paths!)
+    const outcome: Outcome = { exitCode: ended?.exitCode, failureInfo, startTime, endTime: ended?.endTime ?? this.#parts.now() }
+    if (ended !== undefined && paths !== undefined) await this.#keepOutputs(outcome, paths)
+    if (outcome.failureInfo !== undefined && paths !== undefined) outcome.stderrTail = readTail(paths.stderr, stderrTailBytes)
+    return outcome
+  }
+
+  #explain(ended: Ended, paths: TaskPaths): FailureInfo {
+    return explainExit(ended.exitCode, splitCommandLine(this.#work.spec.commandLine)[0]!, paths.wd, this.#env(paths).PATH ?? '')
+  }
+
+  async #onLane(signal: AbortSignal): Promise<Ended> {
+    const { executor, log } = this.#parts
+    for (let failures = 1; ; failures += 1) {
+      let lane: Lane | undefined
+      try {
+        lane = await executor.lane(this.#work.attempt.jobUid)
+        signal.throwIfAborted()
+        return await this.#program(lane, signal)
+      } catch (error) {
+        if (error instanceof TaskFailure || signal.aborted || failures >= maxLaneFailures) throw error
+        log.warn({ err: error, attempt: this.#work.attempt, failures }, 'the lane of a task broke; the task starts again')
+      } finally {
+        lane?.release()
+      }
+    }
+  }
+
+  async #program(lane: Lane, signal: AbortSignal): Promise<Ended> {
+    const { directories, staging } = this.#parts
+    const { attempt, spec, job, gang } = this.#work
+    const argv = words(spec.commandLine)
+    const paths = directories.make(attempt, job.jobId, spec.id, lane.owner)
+    if (this.#paths === undefined) this.#watcher.placed(paths)
+    this.#paths = paths
+    const multi = spec.multiInstanceSettings
+    if (multi !== undefined) {
+      const coordinated = await this.#coordinate(lane, paths, multi, signal)
+      // Only the primary runs the task's own command line (Azure Batch: multi-instance tasks).
+      if (coordinated.exitCode !== 0 || coordinated.killed || (gang?.index ?? 0) > 0) return coordinated
+    }
+    if (spec.resourceFiles !== undefined && spec.resourceFiles.length > 0) {
+      await staging.stage(spec.resourceFiles, paths.wd, lane.owner, signal)
+      signal.throwIfAborted()
+    }
+    const start = { argv, env: this.#env(paths), cwd: paths.wd, stdoutPath: paths.stdout, stderrPath: paths.stderr }
+    return await lane.run(start, signal, (startTime) => this.#watcher.started(startTime))
+  }
+
+  /** A gang member's part before the command line: the common files, and the coordination command. */
+  async #coordinate(
+    lane: Lane,
+    paths: TaskPaths,
+    multi: NonNullable<TaskSpec['multiInstanceSettings']>,
+    signal: AbortSignal,
+  ): Promise<Ended> {
+    if (multi.commonResourceFiles !== undefined && multi.commonResourceFiles.length > 0) {
+      await this.#parts.staging.stage(multi.commonResourceFiles, paths.taskDir, lane.owner, signal)
+      signal.throwIfAborted()
+    }
+    const isPrimary = (this.#work.gang?.index ?? 0) === 0
+    const start = {
+      argv: words(multi.coordinationCommandLine),
+      env: this.#env(paths),
+      cwd: paths.wd,
+      // The primary's stdout.txt is for its command line.
+      stdoutPath: isPrimary ? `${paths.taskDir}/coordination-stdout.txt` : paths.stdout,
+      stderrPath: isPrimary ? `${paths.taskDir}/coordination-stderr.txt` : paths.stderr,
+    }
+    return await lane.run(start, signal, isPrimary ? undefined : (startTime) => this.#watcher.started(startTime))
+  }
+
+  #env(paths: TaskPaths): Record<string, string> {
+    const { spec, job, node, gang } = this.#work
+    const shared = nodeEnvironment(node, job)
+    // A task's files for the time being belong beside its others: they count with them and go with them.
+    return taskEnvironment(shared, job, { taskId: spec.id, paths, tmpDir: paths.wd, environmentSettings: spec.environmentSettings, gang })
+  }
+
+  async #keepOutputs(outcome: Outcome, paths: TaskPaths): Promise<void> {
+    const { spec, job } = this.#work
+    const isPrimary = (this.#work.gang?.index ?? 0) === 0
+    if (spec.outputFiles === undefined || spec.outputFiles.length === 0 || !isPrimary) return
+    this.#watcher.uploading()
+    const ended = outcome.failureInfo === undefined ? 'success' : 'failure'
+    const to = { home: job.home, jobUid: job.jobUid }
+    let outputs: OutputEntry[] = []
+    try {
+      outputs = await this.#parts.staging.collect(spec.outputFiles, paths.wd, ended, to, this.#stop)
+    } catch (error) {
+      this.#stop.throwIfAborted()
+      // The program's own failure says more than what then went wrong with its files.
+      outcome.failureInfo ??= infoOf(error, this.#parts.log, this.#work)
+    }
+    if (outputs.length > 0) outcome.outputs = outputs
+  }
+
+  seal(): void {
+    if (this.#paths === undefined) return
+    try {
+      this.#parts.directories.seal(this.#paths, this.#work.spec.constraints?.retentionTimeMs)
+    } catch (error) {
+      this.#parts.log.warn({ err: error, attempt: this.#work.attempt }, 'the directory of a task could not be sealed')
+    }
+  }
+}
+
+/** The wall-clock limit of a task, as a signal that also follows `stop`. */
+class Limit {
+  readonly signal: AbortSignal
+  expired = false
+  readonly #controller = new AbortController()
+  readonly #stop: AbortSignal
+  readonly #onStop: () => void
+  #timer: NodeJS.Timeout | undefined
+
+  constructor(limitMs: number | undefined, stop: AbortSignal) {
+    this.#stop = stop
+    this.#onStop = () => this.#controller.abort(stop.reason)
+    if (limitMs === undefined) {
+      this.signal = stop
+      return
+    }
+    this.signal = this.#controller.signal
+    if (stop.aborted) this.#onStop()
+    else stop.addEventListener('abort', this.#onStop, { once: true })
+    this.#wait(limitMs)
+  }
+
+  #wait(leftMs: number): void {
+    const step = Math.min(leftMs, maxTimerMs)
+    this.#timer = setTimeout(() => {
+      if (leftMs > step) return this.#wait(leftMs - step)
+      this.expired = !this.#controller.signal.aborted
+      this.#controller.abort(timeIsUp)
+    }, step)
+  }
+
+  clear(): void {
+    clearTimeout(this.#timer)
+    this.#stop.removeEventListener('abort', this.#onStop)
+  }
+}
+
+function words(commandLine: string): string[] {
+  try {
+    return splitCommandLine(commandLine)
+  } catch (error) {
+    const message = error instanceof Error ? error.message : String(error)
+    throw new TaskFailure({ category: 'usererror', code: 'CommandLaunchFailed', message: message.slice(0, 4096) }, { cause: error })
+  }
+}
+
+/** Azure Batch: the task is ended and fails; it is not retried, because the exit code is not the program's own. */
+function timeFailure(spec: TaskSpec): FailureInfo {
+  const limitMs = spec.constraints!.maxWallClockTimeMs!
+  return {
+    category: 'servererror',
+    code: 'MaxWallClockTimeExpiry',
+    message: `The task was ended after ${limitMs / 1000} s, its maxWallClockTime. Give it more time, or less to do.`,
+  }
+}
+
+function infoOf(error: unknown, log: Log, work: Work): FailureInfo {
+  if (error instanceof TaskFailure) return error.info
+  const code = (error as NodeJS.ErrnoException | undefined)?.code
+  log.error({ err: error, attempt: work.attempt }, 'a task failed for a fault of the node')
+  const message = error instanceof Error ? error.message : String(error)
+  return {
+    category: 'servererror',
+    code: code === 'ENOSPC' || code === 'EDQUOT' ? 'DiskFull' : 'Unknown',
+    message: `The node could not run the task: ${message}`.slice(0, 4096),
+  }
+}

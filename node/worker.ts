@@ -1,0 +1,392 @@
+/**
+ * The worker: how this machine claims tasks, runs them and reports how they ended. A shell around the ledger (R1) and the
+ * intake, which decide; the rooms in worker/ each keep one conversation with the coordinator.
+ *
+ *   grant --> unstarted --> fetching --> running --> uploading --> finished --> (acknowledged, forgotten)
+ *               |  retract, end of the session            |
+ *               +--> forgotten                             stop: ended, forgotten
+ *
+ * L5/L6, on outcomes: an outcome is reported in the same turn of the loop in which its row goes to the journal, not after
+ * the row's fsync. A report is no promise of the machine's: if it arrives, the coordinator has the outcome on its own disk;
+ * if it does not, a crash before the fsync loses as much as it would have with the report held back for that fsync. From
+ * the fsync on, the outcome is reported after every restart until it is acknowledged.
+ */
+
+import { MeshError } from '../protocols/errors.ts'
+import { type Attempt, attemptKey } from '../protocols/ids.ts'
+import type { ClaimAnswer, Grant, Hello, JobBrief, leasesProtocol, Welcome } from '../protocols/leases.ts'
+import type { MachineDescription } from '../protocols/model/machine.ts'
+import { noDemand } from '../protocols/model/resources.ts'
+import type { Outcome } from '../protocols/model/task.ts'
+import { type Reservation, reservationTtlMs } from '../protocols/pools.ts'
+import type { Handlers } from '../protocols/rpc.ts'
+import { heldRetryMs } from './intake.ts'
+import type { FindAttempt } from './ports.ts'
+import { runTask } from './runner.ts'
+import { Claimer } from './worker/claimer.ts'
+import { ComputeNodes } from './worker/compute-nodes.ts'
+import type { Worker, WorkerOptions, WorkerStatus } from './worker/contract.ts'
+import { cutOffTooLong } from './worker/cut-off.ts'
+import { readGrant } from './worker/grants.ts'
+import { type Gate, Link } from './worker/link.ts'
+import { nodeFacts } from './worker/node-facts.ts'
+import { OfferListener } from './worker/offer-listener.ts'
+import { PathMemory } from './worker/path-memory.ts'
+import { type LeaseSession, Reporter } from './worker/reporter.ts'
+import { type Unit, Units } from './worker/units.ts'
+
+export function createWorker(options: WorkerOptions): Worker {
+  return new Shell(options)
+}
+
+/** Attempts said to be ended before their grant was read; far more than a session ever has. */
+const maxRefused = 10_000
+
+class Shell implements Worker {
+  readonly #options: WorkerOptions
+  readonly #now: () => number
+  readonly #random: () => number
+  readonly #units = new Units()
+  readonly #nodes: ComputeNodes
+  readonly #link: Link
+  readonly #claimer: Claimer
+  readonly #reporter: Reporter
+  readonly #offers: OfferListener
+  readonly #paths: PathMemory
+  readonly #briefs = new Map<number, JobBrief>()
+  readonly #refused = new Set<string>()
+  /** As it described itself at the last connection. */
+  #machine: MachineDescription
+  #claims = 0
+  #draining = false
+  #stopping = false
+  #emptied: (() => void) | undefined
+
+  constructor(options: WorkerOptions) {
+    this.#options = options
+    this.#now = options.now ?? Date.now
+    this.#random = options.random ?? Math.random
+    const { journal, log, wire, coordinator } = options
+    const common = { now: this.#now, random: this.#random, log }
+    this.#machine = options.machine()
+    this.#paths = new PathMemory(options.directories, journal)
+    this.#reporter = new Reporter(log, (unit) => this.#acknowledged(unit))
+    this.#offers = new OfferListener(wire, options.meshId, (poolId) => {
+      this.#nodes.unholdPool(poolId)
+      this.#claimer.wake()
+    })
+    this.#nodes = new ComputeNodes({ lent: options.capacity, units: this.#units, journal, offers: this.#offers, now: this.#now, log })
+    this.#claimer = new Claimer({
+      ...common,
+      plan: () => (this.#draining || this.#stopping ? [] : this.#nodes.plan()),
+      answered: (answer) => this.#answered(answer),
+      nextId: () => `${journal.remembered.incarnation}.${++this.#claims}`,
+    })
+    this.#link = new Link({
+      ...common,
+      wire,
+      coordinator,
+      hello: () => this.#hello(),
+      welcomed: (session, welcome) => this.#welcomed(session, welcome),
+      lost: () => this.#lost(),
+      live: () => this.#pump(),
+      handlers: (gate) => this.#handlers(gate),
+      tick: (now) => this.#tick(now),
+      diskFreeMiB: () => options.machine().diskFreeMiB,
+    })
+    // Outcomes that the last start of this machine left to report.
+    for (const { attempt, nodeId, outcome } of journal.remembered.finished)
+      this.#units.add({ key: attemptKey(attempt), attempt, nodeId, phase: 'finished', outcome, slots: 0, demand: noDemand, passed: 0 })
+  }
+
+  start(): void {
+    this.#link.open()
+  }
+
+  // --- session ---------------------------------------------------------------------------------------------------
+
+  #hello(): Hello {
+    this.#reporter.inventoried()
+    this.#machine = this.#options.machine()
+    return {
+      machine: this.#machine,
+      incarnation: this.#options.journal.remembered.incarnation,
+      inventory: this.#units.inventory(),
+      reservations: this.#nodes.ledger.reservations(),
+      ownerEpoch: this.#nodes.ledger.ownerEpoch,
+    }
+  }
+
+  async #welcomed(session: LeaseSession, welcome: Welcome): Promise<void> {
+    const { ledger } = this.#nodes
+    const known = ledger.ownerEpoch
+    if (!ledger.obey(welcome.ownerEpoch))
+      throw new MeshError(
+        'CoordinatorExists',
+        `The coordinator says owner epoch ${welcome.ownerEpoch}, but ${known} was obeyed: it is deposed.`,
+      )
+    if (welcome.ownerEpoch > known) await this.#options.journal.obeyed(welcome.ownerEpoch)
+    if (session.isClosed) return
+    const keep = new Set(welcome.keep.map(attemptKey))
+    for (const unit of [...this.#units.all()])
+      if (unit.phase !== 'unstarted' && !keep.has(unit.key)) this.#end(unit, 'the coordinator does not know it')
+    this.#nodes.welcomed(welcome.nodes)
+    this.#reporter.connect(session)
+    for (const unit of this.#units.all()) if (unit.phase === 'finished') this.#reporter.finished(unit)
+    if (this.#draining) session.note('draining', { returned: [] })
+    else this.#claimer.connect(session)
+  }
+
+  /** L7: what has not started ends with the session; what runs goes on. */
+  #lost(): void {
+    this.#claimer.disconnect()
+    this.#reporter.disconnect()
+    this.#units.dropUnstarted()
+    this.#refused.clear()
+    this.#nodes.reap()
+    this.#checkEmpty()
+  }
+
+  #handlers(gate: Gate): Handlers<typeof leasesProtocol.client> {
+    const does = (act: () => void) => {
+      gate(act).catch((error: unknown) => this.#options.log.error({ err: error }, 'what the coordinator told could not be done'))
+    }
+    return {
+      calls: {
+        retract: ({ attempts }) => gate(() => ({ retracted: attempts.filter((attempt) => this.#retract(attempt)) })),
+        reserve: (request) => gate(() => this.#reserve(request)),
+      },
+      notes: {
+        beat: ({ sentAt, heartbeatMs }) => this.#link.beat(sentAt, heartbeatMs),
+        grant: ({ grants, jobs }) => does(() => this.#accept(grants, jobs)),
+        stop: ({ attempts, reason }) => does(() => this.#stopped(attempts, reason)),
+        release: ({ reservationId, now }) => does(() => this.#release(reservationId, now)),
+      },
+    }
+  }
+
+  #tick(now: number): void {
+    if (this.#link.session === undefined) {
+      for (const unit of [...this.#units.all()])
+        if (cutOffTooLong(unit, this.#link.contactAt, now)) this.#end(unit, 'the machine is cut off')
+      if (now - this.#link.contactAt > reservationTtlMs) this.#nodes.releaseAll()
+    }
+    // A want that lapsed opens room.
+    if (this.#nodes.ledger.lapse(now)) this.#claimer.poke()
+  }
+
+  async #reserve(request: Reservation): Promise<{ granted: boolean; draining: boolean; reason?: string }> {
+    if (this.#draining) return { granted: false, draining: false, reason: 'the machine is going down' }
+    const answer = await this.#nodes.reserve(request)
+    this.#claimer.poke()
+    return answer
+  }
+
+  #release(reservationId: number, now: boolean): void {
+    const nodeId = this.#nodes.release(reservationId)
+    if (nodeId === undefined) return
+    if (now)
+      for (const unit of [...this.#units.all()])
+        if (unit.nodeId === nodeId && unit.phase !== 'finished') this.#end(unit, 'its compute node is taken away')
+    this.#nodes.reap()
+    this.#claimer.poke()
+  }
+
+  // --- grants -----------------------------------------------------------------------------------------------------
+
+  #answered(answer: ClaimAnswer): void {
+    this.#nodes.hold(answer.held)
+    if (answer.held.length > 0) setTimeout(() => this.#claimer.poke(), heldRetryMs).unref()
+    this.#accept(answer.grants, answer.jobs)
+  }
+
+  #accept(grants: readonly Grant[], jobs: readonly JobBrief[]): void {
+    for (const job of jobs) {
+      this.#briefs.set(job.jobUid, job)
+      this.#options.journal.nameJob(job.jobUid, job.jobId)
+    }
+    if (this.#draining) {
+      // It crossed the word that nothing more is taken.
+      for (const { attempt } of grants) this.#refuse(attempt)
+      if (grants.length > 0) this.#link.session?.note('draining', { returned: grants.map(({ attempt }) => attempt) })
+      return
+    }
+    for (const grant of grants) this.#take(grant)
+    this.#pump()
+  }
+
+  #take(grant: Grant): void {
+    const { attempt, nodeId } = grant
+    if (this.#refused.has(attemptKey(attempt)) || this.#units.get(attempt) !== undefined) return
+    const read = readGrant(grant, this.#briefs)
+    // Only the coordinator can take a grant back, which it does at once when the next inventory does not have it (L6).
+    if (read === undefined) return this.#link.renew(`the job of ${attemptKey(attempt)} was never named`)
+    const { unit, failure } = read
+    if (failure !== undefined) {
+      this.#units.add(unit)
+      const time = this.#now()
+      return this.#finish(unit, { failureInfo: failure, startTime: time, endTime: time })
+    }
+    if (!this.#nodes.ledger.couldFit(nodeId, unit)) return this.#link.renew(`${unit.key} does not fit on ${nodeId}`)
+    if (grant.gang !== undefined) this.#nodes.unhold(nodeId)
+    this.#units.add(unit)
+  }
+
+  /** Starts what fits; nothing without a session (L7). */
+  #pump(): void {
+    for (const nodeId of [...this.#units.waitedFor()]) this.#pumpNode(nodeId)
+  }
+
+  #pumpNode(nodeId: string): void {
+    if (this.#stopping || this.#link.session === undefined) return
+    for (let unit = this.#nodes.next(nodeId); unit !== undefined; unit = this.#nodes.next(nodeId)) this.#begin(unit)
+  }
+
+  // --- one attempt ------------------------------------------------------------------------------------------------
+
+  #begin(unit: Unit): void {
+    unit.phase = 'fetching'
+    unit.stop = new AbortController()
+    unit.ended = this.#run(unit, unit.work!, unit.stop.signal)
+  }
+
+  async #run(unit: Unit, work: NonNullable<Unit['work']>, stop: AbortSignal): Promise<void> {
+    const begun = this.#now()
+    const { executor, staging, directories, log } = this.#options
+    const node = nodeFacts(this.#options, this.#machine, unit.nodeId, work.job)
+    const outcome = await runTask(
+      { executor, staging, directories, now: this.#now, log },
+      { attempt: unit.attempt, node, ...work },
+      {
+        placed: (paths) => {
+          unit.paths = paths
+        },
+        started: (startTime) => {
+          unit.startTime = startTime
+          unit.phase = 'running'
+          this.#reporter.started(unit)
+        },
+        vacated: () => this.#vacated(unit, this.#now() - begun),
+        uploading: () => {
+          unit.phase = 'uploading'
+          this.#reporter.uploading(unit)
+        },
+      },
+      stop,
+    )
+    if (outcome === undefined) this.#forget(unit)
+    else this.#finish(unit, outcome)
+  }
+
+  #vacated(unit: Unit, heldMs: number): void {
+    this.#nodes.vacated(unit, heldMs)
+    this.#pumpNode(unit.nodeId)
+    this.#nodes.reap()
+    this.#claimer.poke()
+  }
+
+  #finish(unit: Unit, outcome: Outcome): void {
+    unit.phase = 'finished'
+    unit.outcome = outcome
+    this.#paths.remember(unit)
+    void this.#options.journal.finished({ attempt: unit.attempt, nodeId: unit.nodeId, outcome }).catch(() => {})
+    this.#reporter.finished(unit)
+  }
+
+  #acknowledged(unit: Unit): void {
+    if (this.#units.get(unit.attempt) !== unit) return
+    this.#options.journal.acknowledged(unit.attempt)
+    this.#forget(unit)
+  }
+
+  #forget(unit: Unit): void {
+    this.#reporter.forget(unit)
+    this.#units.forget(unit)
+    this.#paths.remember(unit)
+    this.#checkEmpty()
+  }
+
+  /** Ends an attempt wherever it is in its life; nothing of it is reported. */
+  #end(unit: Unit, reason: string): void {
+    this.#options.log.info({ attempt: unit.attempt, phase: unit.phase, reason }, 'an attempt is ended')
+    if (unit.phase === 'finished') this.#acknowledged(unit)
+    else if (unit.phase === 'unstarted') this.#forget(unit)
+    else unit.stop?.abort(new MeshError('Aborted', reason))
+  }
+
+  #stopped(attempts: readonly Attempt[], reason: string): void {
+    for (const attempt of attempts) {
+      const unit = this.#units.get(attempt)
+      if (unit === undefined) this.#refuse(attempt)
+      else this.#end(unit, reason)
+    }
+  }
+
+  #retract(attempt: Attempt): boolean {
+    const unit = this.#units.get(attempt)
+    if (unit !== undefined && unit.phase !== 'unstarted') return false
+    if (unit !== undefined) this.#units.forget(unit)
+    this.#refuse(attempt)
+    this.#claimer.poke()
+    return true
+  }
+
+  /** The grant may be in an answer that arrived just before and is not read yet. */
+  #refuse(attempt: Attempt): void {
+    if (this.#refused.size >= maxRefused) this.#refused.clear()
+    this.#refused.add(attemptKey(attempt))
+  }
+
+  // --- the end ----------------------------------------------------------------------------------------------------
+
+  async drain(options: { signal?: AbortSignal } = {}): Promise<void> {
+    this.#draining = true
+    this.#claimer.poke()
+    const returned = this.#units.dropUnstarted().map((unit) => unit.attempt)
+    for (const attempt of returned) this.#refuse(attempt)
+    this.#link.session?.note('draining', { returned })
+    if (this.#units.size === 0) return
+    await new Promise<void>((resolve, reject) => {
+      this.#emptied = resolve
+      options.signal?.addEventListener('abort', () => reject(options.signal!.reason as Error), { once: true })
+    })
+  }
+
+  #checkEmpty(): void {
+    if (this.#units.size === 0) this.#emptied?.()
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping = true
+    this.#offers.close()
+    this.#units.dropUnstarted()
+    const running = [...this.#units.all()].filter((unit) => unit.phase !== 'finished')
+    for (const unit of running) unit.stop?.abort(new MeshError('Aborted', 'The node is going down.'))
+    for (const unit of running) await unit.ended
+    await this.#link.close()
+  }
+
+  status(): WorkerStatus {
+    const count = { unstarted: 0, finished: 0, running: 0 }
+    for (const { phase } of this.#units.all()) count[phase === 'unstarted' || phase === 'finished' ? phase : 'running'] += 1
+    return {
+      connected: this.#link.session !== undefined,
+      draining: this.#draining,
+      runningTasks: count.running,
+      unstartedTasks: count.unstarted,
+      unreportedTasks: count.finished,
+      reservations: this.#nodes.ledger.reservations(),
+    }
+  }
+
+  maxLagMs(): number {
+    return this.#link.takeMaxLagMs()
+  }
+
+  readonly findAttempt: FindAttempt = (attempt) => {
+    const unit = this.#units.get(attempt)
+    if (unit?.paths !== undefined) return { paths: unit.paths, running: unit.phase !== 'finished' }
+    const paths = this.#paths.find(attempt)
+    return paths && { paths, running: false }
+  }
+}

@@ -1,0 +1,160 @@
+/**
+ * Tells the coordinator how attempts go: reports, and the notes `started` and `uploading`. What one turn of the loop
+ * brings goes together; while reports are under way the next ones gather, so that their number follows the
+ * coordinator's fsyncs and not the tasks.
+ */
+import type { Attempt } from '../../protocols/ids.ts'
+import { type leasesProtocol, maxReports, type Report, type Verdict } from '../../protocols/leases.ts'
+import type { Session } from '../../protocols/rpc.ts'
+import type { Log } from '../ports.ts'
+import type { Unit } from './units.ts'
+
+export type LeaseSession = Session<typeof leasesProtocol.server, typeof leasesProtocol.client>
+
+/** One is being synced by the coordinator while the next is on its way. */
+const maxUnderWay = 2
+/** A report that was not taken is sent again after this: the coordinator was busy, or slow. */
+const retryMs = 1000
+/** Attempts in one note: the protocol's bound. */
+const maxNoted = 4096
+/** Output entries in one request: keeps the frame far below the protocol's limit. */
+const maxEntries = 50_000
+
+export class Reporter {
+  readonly #log: Log
+  readonly #verdict: (unit: Unit, verdict: Verdict) => void
+  #session: LeaseSession | undefined
+  readonly #reports = new Set<Unit>()
+  #started = new Set<Unit>()
+  #uploading = new Set<Unit>()
+  #underWay = 0
+  #scheduled = false
+  #retry: NodeJS.Timeout | undefined
+
+  constructor(log: Log, verdict: (unit: Unit, verdict: Verdict) => void) {
+    this.#log = log
+    this.#verdict = verdict
+  }
+
+  /** An inventory is being made: it says all that waited to be noted. */
+  inventoried(): void {
+    this.#started.clear()
+    this.#uploading.clear()
+  }
+
+  connect(session: LeaseSession): void {
+    this.#session = session
+    this.#underWay = 0
+    this.#schedule()
+  }
+
+  /** Until the next {@link connect} all is gathered; the finished ones are to be given again then. */
+  disconnect(): void {
+    this.#session = undefined
+    this.#reports.clear()
+    clearTimeout(this.#retry)
+    this.#retry = undefined
+  }
+
+  started(unit: Unit): void {
+    this.#started.add(unit)
+    this.#schedule()
+  }
+
+  uploading(unit: Unit): void {
+    this.#uploading.add(unit)
+    this.#schedule()
+  }
+
+  finished(unit: Unit): void {
+    if (this.#session === undefined) return
+    this.#reports.add(unit)
+    this.#schedule()
+  }
+
+  forget(unit: Unit): void {
+    this.#reports.delete(unit)
+    this.#started.delete(unit)
+    this.#uploading.delete(unit)
+  }
+
+  #schedule(): void {
+    if (this.#scheduled || this.#session === undefined) return
+    this.#scheduled = true
+    setImmediate(() => {
+      this.#scheduled = false
+      this.#flush()
+    })
+  }
+
+  #flush(): void {
+    const session = this.#session
+    if (session === undefined) return
+    this.#noteStarted(session)
+    this.#noteUploading(session)
+    while (this.#reports.size > 0 && this.#underWay < maxUnderWay && this.#retry === undefined) void this.#send(session, this.#nextBatch())
+  }
+
+  #noteStarted(session: LeaseSession): void {
+    if (this.#started.size === 0) return
+    // The report of one that has ended meanwhile says when it began.
+    const running = [...this.#started].filter((unit) => unit.phase === 'running' && unit.startTime !== undefined)
+    this.#started = new Set()
+    for (let at = 0; at < running.length; at += maxNoted)
+      session.note('started', {
+        attempts: running.slice(at, at + maxNoted).map(({ attempt, startTime }) => ({ ...attempt, startTime: startTime! })),
+      })
+  }
+
+  #noteUploading(session: LeaseSession): void {
+    if (this.#uploading.size === 0) return
+    const attempts: Attempt[] = []
+    for (const { phase, attempt } of this.#uploading) if (phase === 'uploading') attempts.push(attempt)
+    this.#uploading = new Set()
+    for (let at = 0; at < attempts.length; at += maxNoted) session.note('uploading', { attempts: attempts.slice(at, at + maxNoted) })
+  }
+
+  #nextBatch(): Unit[] {
+    const batch: Unit[] = []
+    let entries = 0
+    for (const unit of this.#reports) {
+      entries += unit.outcome?.outputs?.length ?? 0
+      if (batch.length >= maxReports || (entries > maxEntries && batch.length > 0)) break
+      batch.push(unit)
+    }
+    for (const unit of batch) this.#reports.delete(unit)
+    return batch
+  }
+
+  async #send(session: LeaseSession, batch: Unit[]): Promise<void> {
+    this.#underWay += 1
+    try {
+      const reports: Report[] = batch.map((unit) => ({ attempt: unit.attempt, outcome: unit.outcome! }))
+      const { verdicts } = await session.call('report', { reports })
+      // Also when the session has ended meanwhile: what was taken was taken.
+      for (const [index, unit] of batch.entries()) {
+        const verdict = verdicts[index]
+        if (verdict !== undefined) this.#verdict(unit, verdict)
+      }
+      if (verdicts.length < batch.length) this.#again(session, batch.slice(verdicts.length))
+    } catch (error) {
+      if (this.#session !== session) return
+      this.#log.warn({ err: error, reports: batch.length }, 'reports were not taken; they are sent again')
+      this.#again(session, batch)
+    } finally {
+      if (this.#session === session) {
+        this.#underWay -= 1
+        this.#schedule()
+      }
+    }
+  }
+
+  #again(session: LeaseSession, batch: readonly Unit[]): void {
+    if (this.#session !== session) return
+    for (const unit of batch) this.#reports.add(unit)
+    this.#retry ??= setTimeout(() => {
+      this.#retry = undefined
+      this.#schedule()
+    }, retryMs)
+  }
+}

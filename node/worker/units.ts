@@ -1,0 +1,91 @@
+/** The attempts that this machine holds, from grant to acknowledged report. */
+import { type Attempt, attemptKey } from '../../protocols/ids.ts'
+import type { Grant, InventoryItem, JobBrief } from '../../protocols/leases.ts'
+import type { Outcome, TaskSpec } from '../../protocols/model/task.ts'
+import type { Waiting } from '../intake.ts'
+import type { TaskPaths } from '../ports.ts'
+
+/** `unstarted` ones end with the session; all others are in the inventory (L6, L7). */
+export type Phase = 'unstarted' | 'fetching' | 'running' | 'uploading' | 'finished'
+
+export interface Unit extends Waiting {
+  key: string
+  attempt: Attempt
+  nodeId: string
+  phase: Phase
+  /** Absent for one that finished before this process began. */
+  work?: { spec: TaskSpec; job: JobBrief; gang?: Grant['gang'] }
+  /** Ends it, once it has begun. */
+  stop?: AbortController
+  /** Resolves when nothing of it runs any more. */
+  ended?: Promise<void>
+  startTime?: number
+  paths?: TaskPaths
+  outcome?: Outcome
+}
+
+export class Units {
+  readonly #all = new Map<string, Unit>()
+  /** Unstarted ones of each node, in the order granted. */
+  readonly #lines = new Map<string, Unit[]>()
+
+  get(attempt: Attempt): Unit | undefined {
+    return this.#all.get(attemptKey(attempt))
+  }
+
+  add(unit: Unit): void {
+    this.#all.set(unit.key, unit)
+    if (unit.phase !== 'unstarted') return
+    const line = this.#lines.get(unit.nodeId)
+    if (line === undefined) this.#lines.set(unit.nodeId, [unit])
+    else line.push(unit)
+  }
+
+  line(nodeId: string): readonly Unit[] {
+    return this.#lines.get(nodeId) ?? []
+  }
+
+  /** Nodes for which tasks wait. */
+  waitedFor(): Iterable<string> {
+    return this.#lines.keys()
+  }
+
+  /** Takes one out of its node's line, to be started. */
+  takeAt(nodeId: string, index: number): Unit {
+    const line = this.#lines.get(nodeId)!
+    const [unit] = line.splice(index, 1)
+    if (line.length === 0) this.#lines.delete(nodeId)
+    return unit!
+  }
+
+  forget(unit: Unit): void {
+    this.#all.delete(unit.key)
+    if (unit.phase !== 'unstarted') return
+    const at = this.#lines.get(unit.nodeId)?.indexOf(unit) ?? -1
+    if (at >= 0) this.takeAt(unit.nodeId, at)
+  }
+
+  /** Drops all that have not started, and returns them. */
+  dropUnstarted(nodeId?: string): Unit[] {
+    const dropped = nodeId === undefined ? [...this.#lines.values()].flat() : [...this.line(nodeId)]
+    if (nodeId === undefined) this.#lines.clear()
+    else this.#lines.delete(nodeId)
+    for (const unit of dropped) this.#all.delete(unit.key)
+    return dropped
+  }
+
+  all(): Iterable<Unit> {
+    return this.#all.values()
+  }
+
+  get size(): number {
+    return this.#all.size
+  }
+
+  inventory(): InventoryItem[] {
+    const items: InventoryItem[] = []
+    for (const { attempt, nodeId, phase, startTime } of this.#all.values())
+      if (phase !== 'unstarted') items.push({ attempt, nodeId, state: phase, startTime })
+    return items
+  }
+}

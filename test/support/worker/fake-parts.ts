@@ -1,0 +1,147 @@
+/** Stand-ins for the rooms that the worker is written against. Programs end when a test says so, or at once. */
+
+import type { Directories, Ended, Executor, Lane, Log, Owner, Staging, StartRequest, TaskPaths } from '../../../node/ports.ts'
+import type { Attempt } from '../../../protocols/ids.ts'
+import { attemptKey } from '../../../protocols/ids.ts'
+import type { OutputEntry } from '../../../protocols/model/task.ts'
+
+export const silentLog: Log = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} }
+
+/** A program that runs: its request, and how to end it. */
+export interface Running {
+  start: StartRequest
+  /** AZ_BATCH_TASK_ID, for short. */
+  task: string
+  end(exitCode?: number): void
+  killed: boolean
+}
+
+/** Waits until `condition` holds, turn by turn of the event loop. The test's own time limit ends a wait in vain. */
+export async function until(condition: () => boolean): Promise<void> {
+  while (!condition()) await new Promise(setImmediate)
+}
+
+export class FakeExecutor implements Executor {
+  readonly tier = 'process-group'
+  /** Programs end by themselves with this exit code. */
+  instantExit: number | undefined
+  readonly running: Running[] = []
+  readonly started: string[] = []
+  owner: Owner | undefined
+  lanesOut = 0
+  /** The next runs reject: their lane broke. */
+  breaking = 0
+  /** Called for each program that begins. */
+  onRun: ((start: StartRequest) => void) | undefined
+
+  async lane(): Promise<Lane> {
+    this.lanesOut += 1
+    return {
+      owner: this.owner,
+      run: (start, signal, onStart) => this.#run(start, signal, onStart),
+      release: () => {
+        this.lanesOut -= 1
+      },
+    }
+  }
+
+  async #run(start: StartRequest, signal: AbortSignal, onStart?: (time: number) => void): Promise<Ended> {
+    signal.throwIfAborted()
+    if (this.breaking > 0) {
+      this.breaking -= 1
+      throw new Error('the lane broke')
+    }
+    const startTime = Date.now()
+    const task = start.env.AZ_BATCH_TASK_ID ?? ''
+    this.started.push(task)
+    this.onRun?.(start)
+    onStart?.(startTime)
+    if (this.instantExit !== undefined) return { exitCode: this.instantExit, startTime, endTime: startTime, killed: false }
+    return await new Promise((resolve) => {
+      const finish = (exitCode: number, killed: boolean) => {
+        signal.removeEventListener('abort', onAbort)
+        running.killed = killed
+        const at = this.running.indexOf(running)
+        if (at >= 0) this.running.splice(at, 1)
+        resolve({ exitCode, startTime, endTime: Date.now(), killed })
+      }
+      const onAbort = () => finish(137, true)
+      const running: Running = { start, task, killed: false, end: (exitCode = 0) => finish(exitCode, false) }
+      signal.addEventListener('abort', onAbort, { once: true })
+      this.running.push(running)
+    })
+  }
+
+  /** The program of a task, once it runs. */
+  async program(task: string): Promise<Running> {
+    await until(() => this.running.some((running) => running.task === task))
+    return this.running.find((running) => running.task === task)!
+  }
+
+  async close(): Promise<void> {
+    for (const running of [...this.running]) running.end(137)
+  }
+}
+
+/** Staging that waits where a test wants it to. */
+export class FakeStaging implements Staging {
+  /** Set: staging and collecting wait for it (or for the abort). */
+  gate: Promise<void> | undefined
+  stageError: Error | undefined
+  collectError: Error | undefined
+  outputs: OutputEntry[] = []
+  readonly staged: string[] = []
+  readonly collected: { wd: string; ended: string; home: string }[] = []
+  waiting = 0
+
+  async stage(files: Parameters<Staging['stage']>[0], _wd: string, _owner: Owner | undefined, signal: AbortSignal): Promise<void> {
+    await this.#wait(signal)
+    if (this.stageError !== undefined) throw this.stageError
+    this.staged.push(...files.map((file) => file.filePath))
+  }
+
+  async collect(...[, wd, ended, to, signal]: Parameters<Staging['collect']>): Promise<OutputEntry[]> {
+    await this.#wait(signal)
+    if (this.collectError !== undefined) throw this.collectError
+    this.collected.push({ wd, ended, home: to.home })
+    return this.outputs
+  }
+
+  async #wait(signal: AbortSignal): Promise<void> {
+    if (this.gate === undefined) return
+    this.waiting += 1
+    const aborted = Promise.withResolvers<never>()
+    const onAbort = () => aborted.reject(signal.reason as Error)
+    if (signal.aborted) onAbort()
+    signal.addEventListener('abort', onAbort, { once: true })
+    try {
+      await Promise.race([this.gate, aborted.promise])
+    } finally {
+      signal.removeEventListener('abort', onAbort)
+      this.waiting -= 1
+    }
+  }
+}
+
+/** Directories in name only. */
+export class FakeDirectories implements Directories {
+  readonly made: string[] = []
+  readonly sealed: string[] = []
+
+  make(attempt: Attempt, jobId: string, taskId: string): TaskPaths {
+    this.made.push(attemptKey(attempt))
+    return pathsOf(`/nowhere/workitems/${jobId}/job-1/${taskId}${attempt.epoch > 1 ? `-${attempt.epoch}` : ''}`)
+  }
+
+  seal(paths: TaskPaths): void {
+    this.sealed.push(paths.taskDir)
+  }
+
+  find(attempt: Attempt, jobId: string): TaskPaths | undefined {
+    return pathsOf(`/nowhere/workitems/${jobId}/job-1/${attempt.task}`)
+  }
+}
+
+function pathsOf(taskDir: string): TaskPaths {
+  return { taskDir, wd: `${taskDir}/wd`, stdout: `${taskDir}/stdout.txt`, stderr: `${taskDir}/stderr.txt` }
+}
