@@ -1,0 +1,275 @@
+/**
+ * The gate: which peers have proven to be members. Each connection begins with the greeting of protocols/membership.ts;
+ * a peer stays a member until its newest certificate expires or is revoked, or its last connection closes.
+ */
+import type { Connection, Stream } from '@libp2p/interface'
+import { MeshError, toMeshError } from '../../protocols/errors.ts'
+import type { PeerIdText } from '../../protocols/ids.ts'
+import { type Certificate, helloProtocol } from '../../protocols/membership.ts'
+import { clientSession, type Handlers, type Session, serverSession } from '../../protocols/rpc.ts'
+import { StreamChannel } from '../../protocols/stream-channel.ts'
+import type { Membership } from '../membership.ts'
+import { duplexOf } from './streams.ts'
+
+/** A peer that dials greets at once; what it asks for before that waits this long. */
+const greetingMs = 8000
+
+/** A connection without a member at its other end is for enrolment, which takes a second. */
+const strangerMs = 30_000
+
+/** Timers of Node hold at most 2^31 - 1 ms. */
+const maxTimerMs = 2 ** 31 - 1
+
+type Client = typeof helloProtocol.client
+type Server = typeof helloProtocol.server
+type Greeter = Session<Client, Server> | Session<Server, Client>
+
+interface Greeting {
+  readonly connection: Connection
+  readonly peer: PeerIdText
+  session: Greeter | undefined
+  /** Resolves once the greeting has come to a result, or none came in time. */
+  settled: Promise<void>
+  settle: () => void
+  timers: ReturnType<typeof setTimeout>[]
+}
+
+interface Peer {
+  certificate: Certificate | undefined
+  /** Why it is no member. */
+  trouble: string | undefined
+  expiry: ReturnType<typeof setTimeout> | undefined
+  readonly greetings: Map<Connection, Greeting>
+}
+
+export interface GateOptions {
+  membership: Membership
+  /** Where this machine can be dialled. */
+  addresses: () => string[]
+  /** The peer is a member, with this connection; called again for further connections of it. */
+  onMember: (peer: PeerIdText, connection: Connection, addresses: readonly string[]) => void
+  /** The peer is a member no more. */
+  onStranger: (peer: PeerIdText) => void
+  log: (message: string, details: Record<string, unknown>) => void
+}
+
+export class Gate {
+  readonly #options: GateOptions
+  readonly #membership: Membership
+  readonly #peers = new Map<PeerIdText, Peer>()
+  readonly #forgetChanges: () => void
+  #stopped = false
+
+  constructor(options: GateOptions) {
+    this.#options = options
+    this.#membership = options.membership
+    this.#forgetChanges = options.membership.onChange((change) => {
+      if (change === 'certificate') this.#announceCertificate()
+      else this.#announceRevocations()
+    })
+  }
+
+  stop(): void {
+    this.#stopped = true
+    this.#forgetChanges()
+    for (const peer of this.#peers.values()) {
+      clearTimeout(peer.expiry)
+      for (const greeting of peer.greetings.values()) greeting.timers.forEach(clearTimeout)
+    }
+  }
+
+  /** The certificate of a peer that is a member now and connected. */
+  certificateOf(peer: PeerIdText): Certificate | undefined {
+    const known = this.#peers.get(peer)
+    if (known?.certificate === undefined) return undefined
+    return this.#membership.trouble(known.certificate, peer) === undefined ? known.certificate : undefined
+  }
+
+  members(): PeerIdText[] {
+    return [...this.#peers.keys()].filter((peer) => this.certificateOf(peer) !== undefined)
+  }
+
+  /** Waits for the greeting. Rejects with AuthenticationFailed when the other end is no member. */
+  async member(connection: Connection): Promise<Certificate> {
+    const peer = connection.remotePeer.toString()
+    const at = this.certificateOf(peer)
+    if (at !== undefined) return at
+    await this.#greetingOf(connection).settled
+    const certificate = this.certificateOf(peer)
+    if (certificate !== undefined) return certificate
+    const trouble = this.#peers.get(peer)?.trouble
+    throw new MeshError('AuthenticationFailed', trouble ?? 'The peer has not shown a membership certificate of this mesh.')
+  }
+
+  opened(connection: Connection): void {
+    if (this.#stopped) return
+    const greeting = this.#greetingOf(connection)
+    if (connection.direction === 'outbound') void this.#greet(greeting)
+  }
+
+  closed(connection: Connection): void {
+    const name = connection.remotePeer.toString()
+    const peer = this.#peers.get(name)
+    const greeting = peer?.greetings.get(connection)
+    if (peer === undefined || greeting === undefined) return
+    greeting.timers.forEach(clearTimeout)
+    greeting.settle()
+    peer.greetings.delete(connection)
+    if (peer.greetings.size > 0) return
+    this.#peers.delete(name)
+    clearTimeout(peer.expiry)
+    if (peer.certificate !== undefined) this.#options.onStranger(name)
+  }
+
+  /** The side that was dialled. */
+  accept(stream: Stream, connection: Connection): void {
+    const greeting = this.#greetingOf(connection)
+    const session = serverSession(helloProtocol, this.#channel(stream, greeting), {
+      calls: {
+        hello: async (request) => {
+          try {
+            const certificate = await this.#membership.judge(request.certificate, greeting.peer)
+            this.#admit(greeting, certificate, request.addresses)
+          } catch (error) {
+            this.#refuse(greeting, toMeshError(error).message)
+            throw error
+          } finally {
+            greeting.settle()
+          }
+          const { signedCertificate: certificate, revocationsNumber, signedRevocations } = this.#membership
+          const revocations = revocationsNumber > request.revocationsNumber ? signedRevocations : undefined
+          return { certificate, revocationsNumber, revocations, addresses: this.#options.addresses() }
+        },
+      },
+      notes: this.#notes(greeting),
+    })
+    greeting.session = session
+  }
+
+  /** The side that dialled; again after this machine's certificate was renewed. */
+  async #greet(greeting: Greeting): Promise<void> {
+    const { connection, peer } = greeting
+    try {
+      const stream = await connection.newStream([helloProtocol.protocol], { signal: AbortSignal.timeout(greetingMs) })
+      const session = clientSession(helloProtocol, this.#channel(stream, greeting), { calls: {}, notes: this.#notes(greeting) })
+      greeting.session = session
+      const { signedCertificate, revocationsNumber, signedRevocations } = this.#membership
+      const addresses = this.#options.addresses()
+      const answer = await session.call(
+        'hello',
+        { certificate: signedCertificate, revocationsNumber, addresses },
+        { timeoutMs: greetingMs },
+      )
+      const certificate = await this.#membership.judge(answer.certificate, peer)
+      if (answer.revocations !== undefined) await this.#membership.takeRevocations(answer.revocations)
+      this.#admit(greeting, certificate, answer.addresses)
+      if (signedRevocations !== undefined && revocationsNumber > answer.revocationsNumber) {
+        session.note('revocations', { revocations: signedRevocations })
+      }
+    } catch (error) {
+      const trouble =
+        (error as Error).name === 'UnsupportedProtocolError' ? 'The other side does not speak batchmesh.' : toMeshError(error).message
+      this.#refuse(greeting, trouble)
+    } finally {
+      greeting.settle()
+    }
+  }
+
+  #notes(greeting: Greeting): Handlers<Server>['notes'] {
+    const whenMember = (take: () => Promise<void>) => {
+      if (this.certificateOf(greeting.peer) === undefined) return
+      take().catch((error: unknown) => this.#options.log('a pushed certificate was refused', { peer: greeting.peer, error: String(error) }))
+    }
+    return {
+      certificate: (note) =>
+        whenMember(async () => this.#admit(greeting, await this.#membership.judge(note.certificate, greeting.peer), [])),
+      revocations: (note) => whenMember(async () => void (await this.#membership.takeRevocations(note.revocations))),
+    }
+  }
+
+  #channel(stream: Stream, greeting: Greeting): StreamChannel {
+    return new StreamChannel(duplexOf(stream), { peer: greeting.peer, roles: [] }, helloProtocol.maxFrameBytes)
+  }
+
+  #greetingOf(connection: Connection): Greeting {
+    const name = connection.remotePeer.toString()
+    let peer = this.#peers.get(name)
+    if (peer === undefined) {
+      peer = { certificate: undefined, trouble: undefined, expiry: undefined, greetings: new Map() }
+      this.#peers.set(name, peer)
+    }
+    const known = peer.greetings.get(connection)
+    if (known !== undefined) return known
+    const { promise: settled, resolve: settle } = Promise.withResolvers<void>()
+    const giveUp = setTimeout(settle, greetingMs)
+    const part = setTimeout(() => this.#partWithStranger(connection), strangerMs)
+    giveUp.unref()
+    part.unref()
+    const greeting: Greeting = { connection, peer: name, session: undefined, settled, settle, timers: [giveUp, part] }
+    peer.greetings.set(connection, greeting)
+    // A connection that closed before it was heard of here says so no more.
+    if (connection.status !== 'open') this.closed(connection)
+    return greeting
+  }
+
+  #partWithStranger(connection: Connection): void {
+    if (this.certificateOf(connection.remotePeer.toString()) !== undefined) return
+    connection.close().catch((error: unknown) => connection.abort(error as Error))
+  }
+
+  #admit(greeting: Greeting, certificate: Certificate, addresses: readonly string[]): void {
+    const peer = this.#peers.get(greeting.peer)
+    if (this.#stopped || peer === undefined || !peer.greetings.has(greeting.connection)) return
+    // What was true when the signature was checked may have been revoked since.
+    const trouble = this.#membership.trouble(certificate, greeting.peer)
+    if (trouble !== undefined) return this.#refuse(greeting, trouble)
+    if (peer.certificate === undefined || certificate.serial >= peer.certificate.serial) peer.certificate = certificate
+    peer.trouble = undefined
+    clearTimeout(peer.expiry)
+    const leftMs = peer.certificate.expires - this.#membership.now()
+    peer.expiry = setTimeout(() => this.#recheck(greeting.peer), Math.min(leftMs, maxTimerMs))
+    peer.expiry.unref()
+    this.#options.onMember(greeting.peer, greeting.connection, addresses)
+  }
+
+  #refuse(greeting: Greeting, trouble: string): void {
+    const peer = this.#peers.get(greeting.peer)
+    if (peer === undefined) return
+    peer.trouble = trouble
+    this.#options.log('a peer is no member', { peer: greeting.peer, trouble })
+    this.#recheck(greeting.peer)
+  }
+
+  /** Parts with a peer whose certificate does not hold any more. */
+  #recheck(name: PeerIdText): void {
+    const peer = this.#peers.get(name)
+    if (peer?.certificate === undefined) return
+    const trouble = this.#membership.trouble(peer.certificate, name)
+    if (trouble === undefined) return
+    peer.certificate = undefined
+    peer.trouble = trouble
+    clearTimeout(peer.expiry)
+    this.#options.log('a peer is a member no more', { peer: name, trouble })
+    this.#options.onStranger(name)
+    for (const { connection } of peer.greetings.values()) connection.abort(new Error(trouble))
+  }
+
+  #announceCertificate(): void {
+    for (const [name, peer] of this.#peers) {
+      for (const greeting of peer.greetings.values()) {
+        if (this.certificateOf(name) !== undefined)
+          greeting.session?.note('certificate', { certificate: this.#membership.signedCertificate })
+        else if (greeting.connection.direction === 'outbound') void this.#greet(greeting)
+      }
+    }
+  }
+
+  #announceRevocations(): void {
+    const revocations = this.#membership.signedRevocations
+    for (const [name, peer] of this.#peers) {
+      this.#recheck(name)
+      if (revocations === undefined || this.certificateOf(name) === undefined) continue
+      for (const greeting of peer.greetings.values()) greeting.session?.note('revocations', { revocations })
+    }
+  }
+}

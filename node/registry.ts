@@ -1,0 +1,134 @@
+/**
+ * The founder's registry, as decisions without I/O: whom it invited, admitted and revoked. Each function gives the
+ * registry to persist; what it allows may be acted on only once that is durable.
+ */
+import { z } from 'zod'
+import { bytesSchema } from '../protocols/bytes.ts'
+import { MeshError } from '../protocols/errors.ts'
+import { type Invite, invitableRoles, type Revocations } from '../protocols/membership.ts'
+import { type Role, roles } from '../protocols/wire.ts'
+
+const invitationSchema = z.object({
+  /** SHA-256 of the secret: the registry cannot be used to join. */
+  secretHash: bytesSchema,
+  roles: z.array(z.enum(invitableRoles)),
+  expires: z.number().int(),
+  usesLeft: z.number().int().min(0),
+})
+export type OpenInvitation = z.infer<typeof invitationSchema>
+
+const memberSchema = z.object({
+  name: z.string(),
+  roles: z.array(z.enum(roles)),
+  since: z.number().int(),
+  /** When its newest certificate ends. */
+  expires: z.number().int(),
+  revoked: z.boolean(),
+  /** The invitation that it came by; absent for the founder. */
+  secretHash: bytesSchema.optional(),
+})
+export type RegisteredMember = z.infer<typeof memberSchema>
+
+export const registrySchema = z.object({
+  /** Serial of the newest certificate. */
+  serial: z.number().int().min(0),
+  revocationsNumber: z.number().int().min(0),
+  invitations: z.array(invitationSchema),
+  members: z.record(z.string(), memberSchema),
+})
+export type Registry = z.infer<typeof registrySchema>
+
+export const emptyRegistry: Registry = { serial: 0, revocationsNumber: 0, invitations: [], members: {} }
+
+export function withInvitation(registry: Registry, invite: Invite, secretHash: Uint8Array, now: number): Registry {
+  const open = registry.invitations.filter((invitation) => invitation.expires > now)
+  const invitation = { secretHash, roles: [...new Set(invite.roles)], expires: now + invite.expiresMs, usesLeft: invite.uses }
+  return { ...registry, invitations: [...open, invitation] }
+}
+
+/**
+ * Admits a peer by an invitation, counting the use; a member that asks again by the same invitation gets its answer
+ * without a second use (L4). `sameHash` compares in constant time. Throws AuthenticationFailed with what is wrong.
+ */
+export function admit(
+  registry: Registry,
+  newcomer: { peer: string; name: string; secretHash: Uint8Array; now: number; lifeMs: number },
+  sameHash: (a: Uint8Array, b: Uint8Array) => boolean,
+): { registry: Registry; roles: readonly Role[]; serial: number; expires: number } {
+  const { peer, now } = newcomer
+  const known = Object.hasOwn(registry.members, peer) ? registry.members[peer] : undefined
+  if (known?.revoked)
+    throw refusal('This machine was removed from the mesh. To take it back, let it forget its identity and invite it anew.')
+  const matches = registry.invitations.map((invitation) => sameHash(invitation.secretHash, newcomer.secretHash))
+  const invitation = registry.invitations[matches.indexOf(true)]
+  if (invitation === undefined) {
+    throw refusal(
+      'The invitation is not known here: it was mistyped, withdrawn, or is long expired. Ask for a new one (`batchmesh invite`).',
+    )
+  }
+  if (invitation.expires <= now) throw refusal('The invitation has expired. Ask for a new one (`batchmesh invite`).')
+  const again = known?.secretHash !== undefined && sameHash(known.secretHash, newcomer.secretHash)
+  if (!again && invitation.usesLeft < 1) throw refusal('The invitation is used up. Ask for a new one (`batchmesh invite`).')
+  const counted = again ? invitation : { ...invitation, usesLeft: invitation.usesLeft - 1 }
+  const invitations = registry.invitations.map((other) => (other === invitation ? counted : other))
+  // A member that comes with a further invitation has the roles of both.
+  const held = [...new Set([...(known?.roles ?? []), ...invitation.roles])]
+  return issued({ ...registry, invitations }, peer, {
+    name: newcomer.name,
+    roles: held,
+    since: known?.since ?? now,
+    expires: now + newcomer.lifeMs,
+    revoked: false,
+    secretHash: invitation.secretHash,
+  })
+}
+
+/** A new certificate for a member. Throws AuthenticationFailed for a peer that is none, or was revoked. */
+export function renew(
+  registry: Registry,
+  peer: string,
+  now: number,
+  lifeMs: number,
+): { registry: Registry; roles: readonly Role[]; serial: number; expires: number } {
+  const member = Object.hasOwn(registry.members, peer) ? registry.members[peer] : undefined
+  if (member === undefined)
+    throw refusal('This machine is not a member of the mesh. Join it with an invitation (`batchmesh invite` on the founder).')
+  if (member.revoked) throw refusal('This machine was removed from the mesh: its certificate is not renewed.')
+  return issued(registry, peer, { ...member, expires: Math.max(member.expires, now + lifeMs) })
+}
+
+/** Enters the founder itself, or any member whose roles are given outright. */
+export function enter(registry: Registry, peer: string, name: string, held: readonly Role[], now: number, lifeMs: number) {
+  return issued(registry, peer, { name, roles: [...held], since: now, expires: now + lifeMs, revoked: false })
+}
+
+function issued(registry: Registry, peer: string, member: RegisteredMember) {
+  const serial = registry.serial + 1
+  const next: Registry = { ...registry, serial, members: { ...registry.members, [peer]: member } }
+  return { registry: next, roles: member.roles, serial, expires: member.expires }
+}
+
+/** Revokes a member and withdraws its invitation. Throws MachineNotFound for a peer that never was a member. */
+export function revoke(registry: Registry, peer: string): Registry {
+  const member = Object.hasOwn(registry.members, peer) ? registry.members[peer] : undefined
+  if (member === undefined) throw new MeshError('MachineNotFound', `No machine with the peer id ${peer} was ever a member of this mesh.`)
+  if (member.roles.includes('coordinator')) {
+    throw new MeshError('InvalidPropertyValue', 'The founder cannot be revoked: it holds the root key of the mesh.')
+  }
+  const members = { ...registry.members, [peer]: { ...member, revoked: true } }
+  const sameSecret = (hash: Uint8Array) => member.secretHash !== undefined && String(hash) === String(member.secretHash)
+  const invitations = registry.invitations.filter((invitation) => !sameSecret(invitation.secretHash))
+  return { ...registry, members, invitations, revocationsNumber: registry.revocationsNumber + 1 }
+}
+
+/** The list to sign: peers whose certificates could still be shown. */
+export function revocations(registry: Registry, mesh: string, now: number): Revocations {
+  const revoked = Object.entries(registry.members)
+    .filter(([, member]) => member.revoked && member.expires > now)
+    .map(([peer, member]) => ({ peer, until: member.expires }))
+  return { mesh, number: registry.revocationsNumber, issuedAt: now, revoked }
+}
+
+function refusal(message: string): MeshError {
+  return new MeshError('AuthenticationFailed', message)
+}
