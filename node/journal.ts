@@ -1,7 +1,6 @@
 /**
  * What a machine must remember across restarts, in a LevelDB directory of its own (the coordinator has another):
- * its incarnation number, the highest owner epoch that it obeyed, its reservations (R1), the names of the jobs that ran
- * here, and the outcomes that no coordinator has acknowledged (L6).
+ * its incarnation number, the highest owner epoch that it obeyed, its reservations (R1), and the outcomes that no coordinator has acknowledged (L6).
  *
  * Writes are gathered while one batch syncs and go down together as the next: an fsync takes 1 to 4 ms, whatever the
  * number of rows. A failed write is final: every later one is refused, because what is on disk is not known any more.
@@ -9,7 +8,7 @@
 import { Level } from 'level'
 import { z } from 'zod'
 import { decode, encode } from '../protocols/codec.ts'
-import { type Attempt, attemptKey, attemptSchema, type JobUid } from '../protocols/ids.ts'
+import { type Attempt, attemptKey, attemptSchema } from '../protocols/ids.ts'
 import { outcomeSchema } from '../protocols/model/task.ts'
 import { type Reservation, reservationSchema } from '../protocols/pools.ts'
 
@@ -39,9 +38,6 @@ export interface Journal {
   finished(item: Finished): Promise<void>
   /** Forgets an outcome. Not synced: after a crash it is reported once more and accepted once more (L4). */
   acknowledged(attempt: Attempt): void
-  /** Remembers the name of a job, so that the files of its tasks are found after a restart. */
-  nameJob(jobUid: JobUid, jobId: string): void
-  jobId(jobUid: JobUid): string | undefined
   /** Rejects with the first write that failed; never resolves otherwise. */
   readonly broken: Promise<never>
   close(): Promise<void>
@@ -65,7 +61,7 @@ export async function openJournal(directory: string): Promise<Journal> {
       { key: 'incarnation', value: encode(incarnation) },
     ]
     await writeBatch(db, head, true)
-    return new LevelJournal(db, { ...rows, incarnation }, rows.jobs)
+    return new LevelJournal(db, { ...rows, incarnation })
   } catch (error) {
     await db.close()
     throw error
@@ -84,12 +80,8 @@ function openError(directory: string, error: unknown): Error {
   )
 }
 
-interface Rows extends Remembered {
-  jobs: Map<JobUid, string>
-}
-
-async function readRows(db: Level<string, Uint8Array>, directory: string): Promise<Rows> {
-  const rows: Rows = { incarnation: 0, ownerEpoch: 0, reservations: [], finished: [], jobs: new Map() }
+async function readRows(db: Level<string, Uint8Array>, directory: string): Promise<Remembered> {
+  const rows: Remembered = { incarnation: 0, ownerEpoch: 0, reservations: [], finished: [] }
   let known = false
   let any = false
   for await (const [key, value] of db.iterator()) {
@@ -100,7 +92,6 @@ async function readRows(db: Level<string, Uint8Array>, directory: string): Promi
       else if (key === 'ownerEpoch') rows.ownerEpoch = z.number().int().min(0).parse(decode(value))
       else if (key.startsWith('reservation/')) rows.reservations.push(reservationSchema.parse(decode(value)))
       else if (key.startsWith('finished/')) rows.finished.push(finishedSchema.parse(decode(value)))
-      else if (key.startsWith('job/')) rows.jobs.set(Number(key.slice(4)), z.string().parse(decode(value)))
     } catch (error) {
       throw new Error(
         `The node journal ${directory} is damaged at the row ${key}. Move the directory away: the node starts as new, and its unreported tasks run again.`,
@@ -124,7 +115,6 @@ class LevelJournal implements Journal {
   readonly remembered: Remembered
   readonly broken: Promise<never>
   readonly #db: Level<string, Uint8Array>
-  readonly #jobs: Map<JobUid, string>
   /** Gathered for the next batch; the last write of a key counts. */
   #next = new Map<string, Uint8Array | undefined>()
   /** Whether somebody waits for the next batch to be on disk. */
@@ -136,11 +126,9 @@ class LevelJournal implements Journal {
   #break!: (error: Error) => void
   #idle: Promise<void> = Promise.resolve()
 
-  constructor(db: Level<string, Uint8Array>, remembered: Remembered, jobs: Map<JobUid, string>) {
+  constructor(db: Level<string, Uint8Array>, remembered: Remembered) {
     this.#db = db
-    this.#jobs = jobs
-    const { incarnation, ownerEpoch, reservations, finished } = remembered
-    this.remembered = { incarnation, ownerEpoch, reservations, finished }
+    this.remembered = remembered
     this.broken = new Promise((_, reject) => {
       this.#break = reject
     })
@@ -168,16 +156,6 @@ class LevelJournal implements Journal {
     // The common case on a quick network: the coordinator has it before this disk does, and nothing need be written.
     if (this.#next.get(key) !== undefined && this.#underWay?.has(key) !== true) this.#next.delete(key)
     else this.#put(key, undefined)
-  }
-
-  nameJob(jobUid: JobUid, jobId: string): void {
-    if (this.#jobs.get(jobUid) === jobId) return
-    this.#jobs.set(jobUid, jobId)
-    this.#put(`job/${jobUid}`, encode(jobId))
-  }
-
-  jobId(jobUid: JobUid): string | undefined {
-    return this.#jobs.get(jobUid)
   }
 
   #write(key: string, value: Uint8Array | undefined): Promise<void> {

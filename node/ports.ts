@@ -96,14 +96,16 @@ export interface TaskPaths {
 /** Finds the directory of an attempt that ran here, for the files service. */
 export type FindAttempt = (attempt: Attempt) => { paths: TaskPaths; running: boolean } | undefined
 
-/** The directories of attempts on this machine. All calls are synchronous: a mkdir is faster than a turn of the thread pool. */
-export interface Directories {
-  /** Makes the directory of an attempt, anew and owned by `owner`. `jobId` and `taskId` are as the user wrote them. */
-  make(attempt: Attempt, jobId: string, taskId: string, owner: Owner | undefined): TaskPaths
-  /** Nothing of the attempt runs any more and its outputs are kept: its retention time begins. */
-  seal(paths: TaskPaths, retentionTimeMs: number | undefined): void
-  /** Where the directory of an attempt that ran here lies, also one from before a restart; undefined when it is gone. */
-  find(attempt: Attempt, jobId: string): TaskPaths | undefined
+/** The directories of attempts on this machine (directories.ts). All calls are synchronous: a mkdir is faster than a turn of the thread pool. */
+export interface TaskDirectories {
+  /** Makes the job's directory, before a lane of the job is asked for. */
+  openJob(jobUid: JobUid, jobId: string): string
+  /** Makes the directory of an attempt, anew and owned by `owner`. */
+  make(attempt: Attempt, jobId: string, owner: Owner | undefined): TaskPaths
+  /** Nothing of the attempt runs any more and its outputs are kept: its retention begins. */
+  seal(attempt: Attempt, now: number, retentionMs?: number): void
+  /** Where the directory of an attempt lies, also one from before a restart, while it is there. */
+  readonly find: FindAttempt
 }
 
 /** Where a room of the node says what happened; pino fits. */

@@ -11,13 +11,13 @@ import type { Grant, JobBrief } from '../protocols/leases.ts'
 import { splitCommandLine } from '../protocols/model/command-line.ts'
 import type { FailureInfo, Outcome, OutputEntry, TaskSpec } from '../protocols/model/task.ts'
 import { type NodeFacts, nodeEnvironment, taskEnvironment } from './environment.ts'
-import { type Directories, type Ended, type Executor, type Lane, type Log, type Staging, TaskFailure, type TaskPaths } from './ports.ts'
+import { type Ended, type Executor, type Lane, type Log, type Staging, type TaskDirectories, TaskFailure, type TaskPaths } from './ports.ts'
 import { explainExit, readTail } from './post-mortem.ts'
 
 export interface RunnerParts {
   executor: Executor
   staging: Staging
-  directories: Directories
+  directories: TaskDirectories
   /** Milliseconds since 1970. */
   now(): number
   log: Log
@@ -115,16 +115,19 @@ class Run {
   }
 
   async #onLane(signal: AbortSignal): Promise<Ended> {
-    const { executor, log } = this.#parts
+    const { executor, directories, log, now } = this.#parts
+    const { attempt, job } = this.#work
+    directories.openJob(attempt.jobUid, job.jobId)
     for (let failures = 1; ; failures += 1) {
       let lane: Lane | undefined
       try {
-        lane = await executor.lane(this.#work.attempt.jobUid)
+        lane = await executor.lane(attempt.jobUid)
         signal.throwIfAborted()
         return await this.#program(lane, signal)
       } catch (error) {
         if (error instanceof TaskFailure || signal.aborted || failures >= maxLaneFailures) throw error
-        log.warn({ err: error, attempt: this.#work.attempt, failures }, 'the lane of a task broke; the task starts again')
+        log.warn({ err: error, attempt, failures }, 'the lane of a task broke; the task starts again')
+        if (this.#paths !== undefined) directories.seal(attempt, now(), 0)
       } finally {
         lane?.release()
       }
@@ -135,7 +138,7 @@ class Run {
     const { directories, staging } = this.#parts
     const { attempt, spec, job, gang } = this.#work
     const argv = words(spec.commandLine)
-    const paths = directories.make(attempt, job.jobId, spec.id, lane.owner)
+    const paths = directories.make(attempt, job.jobId, lane.owner)
     if (this.#paths === undefined) this.#watcher.placed(paths)
     this.#paths = paths
     const multi = spec.multiInstanceSettings
@@ -178,8 +181,14 @@ class Run {
   #env(paths: TaskPaths): Record<string, string> {
     const { spec, job, node, gang } = this.#work
     const shared = nodeEnvironment(node, job)
-    // A task's files for the time being belong beside its others: they count with them and go with them.
-    return taskEnvironment(shared, job, { taskId: spec.id, paths, tmpDir: paths.wd, environmentSettings: spec.environmentSettings, gang })
+    // Beside wd: temporary files go with the task's directory, and no output pattern finds them.
+    return taskEnvironment(shared, job, {
+      taskId: spec.id,
+      paths,
+      tmpDir: paths.taskDir,
+      environmentSettings: spec.environmentSettings,
+      gang,
+    })
   }
 
   async #keepOutputs(outcome: Outcome, paths: TaskPaths): Promise<void> {
@@ -203,7 +212,7 @@ class Run {
   seal(): void {
     if (this.#paths === undefined) return
     try {
-      this.#parts.directories.seal(this.#paths, this.#work.spec.constraints?.retentionTimeMs)
+      this.#parts.directories.seal(this.#work.attempt, this.#parts.now(), this.#work.spec.constraints?.retentionTimeMs)
     } catch (error) {
       this.#parts.log.warn({ err: error, attempt: this.#work.attempt }, 'the directory of a task could not be sealed')
     }

@@ -31,7 +31,6 @@ import { readGrant } from './worker/grants.ts'
 import { type Gate, Link } from './worker/link.ts'
 import { nodeFacts } from './worker/node-facts.ts'
 import { OfferListener } from './worker/offer-listener.ts'
-import { PathMemory } from './worker/path-memory.ts'
 import { type LeaseSession, Reporter } from './worker/reporter.ts'
 import { type Unit, Units } from './worker/units.ts'
 
@@ -52,13 +51,13 @@ class Shell implements Worker {
   readonly #claimer: Claimer
   readonly #reporter: Reporter
   readonly #offers: OfferListener
-  readonly #paths: PathMemory
   readonly #briefs = new Map<number, JobBrief>()
   readonly #refused = new Set<string>()
   /** As it described itself at the last connection. */
   #machine: MachineDescription
   #claims = 0
   #draining = false
+  #leaving = false
   #stopping = false
   #emptied: (() => void) | undefined
 
@@ -69,7 +68,6 @@ class Shell implements Worker {
     const { journal, log, wire, coordinator } = options
     const common = { now: this.#now, random: this.#random, log }
     this.#machine = options.machine()
-    this.#paths = new PathMemory(options.directories, journal)
     this.#reporter = new Reporter(log, (unit) => this.#acknowledged(unit))
     this.#offers = new OfferListener(wire, options.meshId, (poolId) => {
       this.#nodes.unholdPool(poolId)
@@ -133,7 +131,7 @@ class Shell implements Worker {
     this.#nodes.welcomed(welcome.nodes)
     this.#reporter.connect(session)
     for (const unit of this.#units.all()) if (unit.phase === 'finished') this.#reporter.finished(unit)
-    if (this.#draining) session.note('draining', { returned: [] })
+    if (this.#draining) session.note('draining', { returned: [], leaving: this.#leaving })
     else this.#claimer.connect(session)
   }
 
@@ -201,14 +199,12 @@ class Shell implements Worker {
   }
 
   #accept(grants: readonly Grant[], jobs: readonly JobBrief[]): void {
-    for (const job of jobs) {
-      this.#briefs.set(job.jobUid, job)
-      this.#options.journal.nameJob(job.jobUid, job.jobId)
-    }
+    for (const job of jobs) this.#briefs.set(job.jobUid, job)
     if (this.#draining) {
       // It crossed the word that nothing more is taken.
       for (const { attempt } of grants) this.#refuse(attempt)
-      if (grants.length > 0) this.#link.session?.note('draining', { returned: grants.map(({ attempt }) => attempt) })
+      if (grants.length > 0)
+        this.#link.session?.note('draining', { returned: grants.map(({ attempt }) => attempt), leaving: this.#leaving })
       return
     }
     for (const grant of grants) this.#take(grant)
@@ -288,7 +284,6 @@ class Shell implements Worker {
   #finish(unit: Unit, outcome: Outcome): void {
     unit.phase = 'finished'
     unit.outcome = outcome
-    this.#paths.remember(unit)
     void this.#options.journal.finished({ attempt: unit.attempt, nodeId: unit.nodeId, outcome }).catch(() => {})
     this.#reporter.finished(unit)
   }
@@ -302,7 +297,6 @@ class Shell implements Worker {
   #forget(unit: Unit): void {
     this.#reporter.forget(unit)
     this.#units.forget(unit)
-    this.#paths.remember(unit)
     this.#checkEmpty()
   }
 
@@ -339,12 +333,13 @@ class Shell implements Worker {
 
   // --- the end ----------------------------------------------------------------------------------------------------
 
-  async drain(options: { signal?: AbortSignal } = {}): Promise<void> {
+  async drain(options: { leaving?: boolean; signal?: AbortSignal } = {}): Promise<void> {
     this.#draining = true
+    this.#leaving = options.leaving ?? false
     this.#claimer.poke()
     const returned = this.#units.dropUnstarted().map((unit) => unit.attempt)
     for (const attempt of returned) this.#refuse(attempt)
-    this.#link.session?.note('draining', { returned })
+    this.#link.session?.note('draining', { returned, leaving: this.#leaving })
     if (this.#units.size === 0) return
     await new Promise<void>((resolve, reject) => {
       this.#emptied = resolve
@@ -386,7 +381,6 @@ class Shell implements Worker {
   readonly findAttempt: FindAttempt = (attempt) => {
     const unit = this.#units.get(attempt)
     if (unit?.paths !== undefined) return { paths: unit.paths, running: unit.phase !== 'finished' }
-    const paths = this.#paths.find(attempt)
-    return paths && { paths, running: false }
+    return this.#options.directories.find(attempt)
   }
 }

@@ -5,7 +5,7 @@ import type { Capacity } from '../../protocols/model/resources.ts'
 import type { Reservation } from '../../protocols/pools.ts'
 import type { Wire } from '../../protocols/wire.ts'
 import type { Journal } from '../journal.ts'
-import type { Directories, Executor, FindAttempt, Log, Staging } from '../ports.ts'
+import type { Executor, FindAttempt, Log, Staging, TaskDirectories } from '../ports.ts'
 
 export interface WorkerOptions {
   wire: Wire
@@ -17,7 +17,8 @@ export interface WorkerOptions {
   capacity: Capacity
   executor: Executor
   staging: Staging
-  directories: Directories
+  directories: TaskDirectories
+  /** Its owner watches {@link Journal.broken} and ends the node when a write failed. */
   journal: Journal
   log: Log
   /** AZ_BATCH_ACCOUNT_NAME and AZ_BATCH_ACCOUNT_URL; the mesh has no account, but programs may look. */
@@ -44,8 +45,8 @@ export interface Worker {
   start(): void
   /** Ends what runs, without a report, and the session. Executor, journal and wire stay open: their owner closes them. */
   stop(): Promise<void>
-  /** Takes nothing more, gives unstarted tasks back, and resolves when all others have ended and are acknowledged. */
-  drain(options?: { signal?: AbortSignal }): Promise<void>
+  /** Takes nothing more, gives unstarted tasks back, and resolves when all others have ended and are acknowledged. `leaving`: it leaves the mesh for good. */
+  drain(options?: { leaving?: boolean; signal?: AbortSignal }): Promise<void>
   status(): WorkerStatus
   findAttempt: FindAttempt
   /** Longest lateness of a heartbeat since this was last asked, in ms. */

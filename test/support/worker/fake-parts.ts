@@ -1,6 +1,6 @@
 /** Stand-ins for the rooms that the worker is written against. Programs end when a test says so, or at once. */
 
-import type { Directories, Ended, Executor, Lane, Log, Owner, Staging, StartRequest, TaskPaths } from '../../../node/ports.ts'
+import type { Ended, Executor, Lane, Log, Owner, Staging, StartRequest, TaskDirectories, TaskPaths } from '../../../node/ports.ts'
 import type { Attempt } from '../../../protocols/ids.ts'
 import { attemptKey } from '../../../protocols/ids.ts'
 import type { OutputEntry } from '../../../protocols/model/task.ts'
@@ -124,22 +124,32 @@ export class FakeStaging implements Staging {
 }
 
 /** Directories in name only. */
-export class FakeDirectories implements Directories {
+export class FakeDirectories implements TaskDirectories {
+  readonly opened: string[] = []
   readonly made: string[] = []
   readonly sealed: string[] = []
+  readonly #open = new Set<string>()
 
-  make(attempt: Attempt, jobId: string, taskId: string): TaskPaths {
-    this.made.push(attemptKey(attempt))
-    return pathsOf(`/nowhere/workitems/${jobId}/job-1/${taskId}${attempt.epoch > 1 ? `-${attempt.epoch}` : ''}`)
+  openJob(_jobUid: number, jobId: string): string {
+    this.opened.push(jobId)
+    return `/nowhere/workitems/${jobId}`
   }
 
-  seal(paths: TaskPaths): void {
-    this.sealed.push(paths.taskDir)
+  make(attempt: Attempt, jobId: string): TaskPaths {
+    const key = attemptKey(attempt)
+    if (this.#open.has(key)) throw new Error(`The attempt ${key} runs already.`)
+    this.#open.add(key)
+    this.made.push(key)
+    return pathsOf(`/nowhere/workitems/${jobId}/job-1/${attempt.task}${attempt.epoch > 1 ? `.${attempt.epoch}` : ''}`)
   }
 
-  find(attempt: Attempt, jobId: string): TaskPaths | undefined {
-    return pathsOf(`/nowhere/workitems/${jobId}/job-1/${attempt.task}`)
+  seal(attempt: Attempt): void {
+    this.#open.delete(attemptKey(attempt))
+    this.sealed.push(attemptKey(attempt))
   }
+
+  readonly find: TaskDirectories['find'] = (attempt) =>
+    this.made.includes(attemptKey(attempt)) ? { paths: pathsOf(`/nowhere/workitems/Job/job-1/${attempt.task}`), running: false } : undefined
 }
 
 function pathsOf(taskDir: string): TaskPaths {
