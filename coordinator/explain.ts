@@ -84,7 +84,7 @@ function isAble(state: State, node: Node, task: Task): boolean {
     !machine.draining &&
     fits({ ...node.size, slots: node.slots }, slots, demand) &&
     labelsMatch(machine.description.labels, demand.labels) &&
-    !isExcluded(state, task.job, machine)
+    !isExcluded(state, task.job, task.class, machine)
   )
 }
 
@@ -97,7 +97,7 @@ function obstacle(state: State, node: Node, task: Task): string {
   if (!node.ready) return `${name}: the node is not granted yet${node.refusal === undefined ? '' : ` (${node.refusal})`}`
   if (!labelsMatch(machine.description.labels, demand.labels)) return `${name}: does not have the labels ${labelText(demand)}`
   if (!fits({ ...node.size, slots: node.slots }, slots, demand)) return `${name}: too small (${sizeText(node.size)}, ${node.slots} slots)`
-  if (isExcluded(state, task.job, machine))
+  if (isExcluded(state, task.job, task.class, machine))
     return `${name}: left out, ${task.job.row.excluded.find((entry) => entry.machine === machine.peer)?.reason}`
   if (node.heldFor !== undefined) return `${name}: held for ${node.heldFor.name ?? node.heldFor.id}`
   const busy = [...node.leases].reduce((sum, lease) => sum + lease.task.class.slots, 0)

@@ -1,11 +1,12 @@
 /**
  * Machines where a job's program does not exist. A shell and the node say 127 (not found) or 126 (cannot be executed).
  * On a machine where none of the job's programs ever ran, such a task is given to another machine and spends no retry;
- * after the third the machine is left out for the job. While no other machine is there to try, it is an ordinary
+ * after the third the machine is left out for the job. While no others are there that could run it, it is an ordinary
  * failure, so that a mistyped command fails instead of waiting for ever.
  */
+import { fits, labelsMatch } from '../protocols/model/resources.ts'
 import type { Outcome } from '../protocols/model/task.ts'
-import { type Job, type Machine, poolOf, type State, type Task } from './state.ts'
+import { type Job, type Machine, poolOf, type State, type Task, type TaskClass } from './state.ts'
 import { log, putJob, type Turn } from './turn.ts'
 
 const missesToExclude = 3
@@ -17,7 +18,7 @@ export function missedProgram(turn: Turn, task: Task, outcome: Outcome, machine:
     if (outcome.exitCode !== undefined) ranProgram(job, machine)
     return false
   }
-  if (job.ranOn.has(machine.peer) || !someOther(turn.state, job, machine)) return false
+  if (job.ranOn.has(machine.peer) || !othersCan(turn.state, job, task.class, machine)) return false
   const misses = (job.misses.get(machine.peer) ?? 0) + 1
   job.misses.set(machine.peer, misses)
   if (misses >= missesToExclude && !job.excluded.has(machine.peer)) {
@@ -37,15 +38,20 @@ export function ranProgram(job: Job, machine: Machine): void {
   job.ranOn.add(machine.peer)
 }
 
-/** Whether this machine is left out for the job: only while another one is there to try. */
-export function isExcluded(state: State, job: Job, machine: Machine): boolean {
-  return job.excluded.has(machine.peer) && someOther(state, job, machine)
+/** Whether this machine is left out for such tasks of the job: only while others are there that could run them. */
+export function isExcluded(state: State, job: Job, kind: TaskClass, machine: Machine): boolean {
+  return job.excluded.has(machine.peer) && othersCan(state, job, kind, machine)
 }
 
-function someOther(state: State, job: Job, machine: Machine): boolean {
+function othersCan(state: State, job: Job, kind: TaskClass, machine: Machine): boolean {
+  let needed = Math.max(1, kind.gang)
   for (const node of poolOf(state, job)?.nodes.values() ?? []) {
     const other = node.machine
-    if (other !== machine && node.ready && other.session !== 0 && !other.draining && !job.excluded.has(other.peer)) return true
+    if (other === machine || !node.ready || other.session === 0 || other.draining || job.excluded.has(other.peer)) continue
+    if (!fits({ ...node.size, slots: node.slots }, kind.slots, kind.demand)) continue
+    if (!labelsMatch(other.description.labels, kind.demand.labels)) continue
+    needed -= 1
+    if (needed === 0) return true
   }
   return false
 }

@@ -8,7 +8,7 @@
 import { maxGrants } from '../protocols/leases.ts'
 import { fits, labelsMatch, type Room, take } from '../protocols/model/resources.ts'
 import { isExcluded } from './missing-program.ts'
-import { peek, shift } from './queue.ts'
+import { peek, queuedIn, shift } from './queue.ts'
 import type { Job, Machine, Node, Pool, State, Task } from './state.ts'
 
 /** A gang that has waited this long stops others from taking the nodes it needs. */
@@ -37,9 +37,9 @@ export interface Asked {
 /** Takes out of the queues what a machine's nodes get now: first what can start at once, then what it may hold ready. */
 export function pick(state: State, pool: Pool, machine: Machine, asked: Asked, budget: { grants: number; bytes: number }): Task[] {
   const picked: Task[] = []
-  const jobs = jobsInOrder(pool).filter((job) => !isExcluded(state, job, machine))
+  const jobs = jobsInOrder(pool)
   let room = asked.room
-  fill(jobs, machine, budget, picked, (task) => {
+  fill(state, jobs, machine, budget, picked, (task) => {
     if (!fits(room, task.class.slots, task.class.demand)) return false
     room = take(room, task.class.slots, task.class.demand)
     return true
@@ -48,7 +48,7 @@ export function pick(state: State, pool: Pool, machine: Machine, asked: Asked, b
   const share = Math.floor(readyIn(pool) / Math.max(1, pool.nodes.size))
   let ahead = Math.min(asked.prefetchSlots, share)
   const whole: Room = { ...asked.node.size, slots: asked.node.slots }
-  fill(jobs, machine, budget, picked, (task) => {
+  fill(state, jobs, machine, budget, picked, (task) => {
     if (task.class.slots > ahead || !fits(whole, task.class.slots, task.class.demand)) return false
     ahead -= task.class.slots
     return true
@@ -57,6 +57,7 @@ export function pick(state: State, pool: Pool, machine: Machine, asked: Asked, b
 }
 
 function fill(
+  state: State,
   jobs: Job[],
   machine: Machine,
   budget: { grants: number; bytes: number },
@@ -67,6 +68,7 @@ function fill(
     const cap = job.row.spec.maxParallelTasks
     for (const queue of job.queues.values()) {
       if (queue.class.gang > 0 || queue.size === 0 || !labelsMatch(machine.description.labels, queue.class.demand.labels)) continue
+      if (isExcluded(state, job, queue.class, machine)) continue
       for (;;) {
         // What was picked for this job is leased only after the pick, so it is counted here.
         if (budget.grants <= 0 || budget.bytes <= 0) return
@@ -104,41 +106,42 @@ export interface GangPlan {
   newlyHeld: Node[]
 }
 
-/** Decides about all gangs of a pool, oldest first within priority. Updates which nodes are held. */
+/**
+ * Decides about all gangs of a pool, oldest first within priority. Who holds is decided anew each time, so that a
+ * holder that cannot get its nodes any more (one was lost) gives the others back.
+ */
 export function planGangs(state: State, pool: Pool, now: number): GangPlan {
   const plan: GangPlan = { start: [], newlyHeld: [] }
   if (!allowsGangs(pool)) return plan
   const waiting: Task[] = []
   for (const job of jobsInOrder(pool)) {
-    for (const queue of job.queues.values()) {
-      if (queue.class.gang > 0) waiting.push(...[...queue.again, ...queue.fresh.slice(queue.head)].filter((task) => task.queued))
-    }
-  }
-  for (const node of pool.nodes.values()) {
-    const held = node.heldFor
-    if (held !== undefined && (!held.queued || !isUsable(state, node, held))) node.heldFor = undefined
+    for (const queue of job.queues.values()) if (queue.class.gang > 0) waiting.push(...queuedIn(queue))
   }
   waiting.sort((a, b) => b.job.row.spec.priority - a.job.row.spec.priority || a.readySince - b.readySince)
-  let mayHold = true
+  const taken = new Set<Node>()
+  const starting = new Map<Job, number>()
+  let holder: { task: Task; nodes: Set<Node> } | undefined
   for (const task of waiting) {
-    const usable = [...pool.nodes.values()].filter(
-      (node) => (node.heldFor === undefined || node.heldFor === task) && isUsable(state, node, task),
-    )
+    const { job } = task
+    const cap = job.row.spec.maxParallelTasks
+    if (cap > 0 && job.leased + (starting.get(job) ?? 0) >= cap) continue
+    const usable = [...pool.nodes.values()].filter((node) => !taken.has(node) && isUsable(state, node, task))
     const idle = usable.filter((node) => node.leases.size === 0)
     const size = task.class.gang
     if (idle.length >= size) {
-      plan.start.push({ task, nodes: preferHeld(idle, task).slice(0, size) })
-      for (const node of usable) if (node.heldFor === task) node.heldFor = undefined
-      for (const node of plan.start.at(-1)!.nodes) node.heldFor = task
-      continue
+      const nodes = preferHeld(idle, task).slice(0, size)
+      for (const node of nodes) taken.add(node)
+      starting.set(job, (starting.get(job) ?? 0) + 1)
+      plan.start.push({ task, nodes })
+    } else if (holder === undefined && now - task.readySince >= gangAgeMs && usable.length >= size) {
+      holder = { task, nodes: new Set(preferHeld(usable, task).slice(0, size)) }
+      for (const node of holder.nodes) taken.add(node)
     }
-    if (!mayHold || now - task.readySince < gangAgeMs || usable.length < size) continue
-    mayHold = false
-    for (const node of preferHeld(usable, task).slice(0, size)) {
-      if (node.heldFor === task) continue
-      node.heldFor = task
-      plan.newlyHeld.push(node)
-    }
+  }
+  for (const node of pool.nodes.values()) {
+    const heldFor = holder?.nodes.has(node) ? holder.task : undefined
+    if (heldFor !== undefined && node.heldFor !== heldFor) plan.newlyHeld.push(node)
+    node.heldFor = heldFor
   }
   return plan
 }
@@ -157,6 +160,6 @@ function isUsable(state: State, node: Node, task: Task): boolean {
     !machine.draining &&
     fits({ ...node.size, slots: node.slots }, task.class.slots, task.class.demand) &&
     labelsMatch(machine.description.labels, task.class.demand.labels) &&
-    !isExcluded(state, task.job, machine)
+    !isExcluded(state, task.job, task.class, machine)
   )
 }

@@ -73,6 +73,16 @@ export function shift(queue: Queue): Task | undefined {
   return task
 }
 
+/** All tasks of a queue, each once. Forgets the entries of those that were taken out of the middle. */
+export function queuedIn(queue: Queue): Task[] {
+  const again = new Set(queue.again.filter((task) => task.queued))
+  const fresh = new Set(queue.fresh.slice(queue.head).filter((task) => task.queued && !again.has(task)))
+  queue.again = [...again]
+  queue.fresh = [...fresh]
+  queue.head = 0
+  return [...queue.again, ...queue.fresh]
+}
+
 function advance(queue: Queue): void {
   queue.head += 1
   // Gives memory back in steps, so that a queue of a million is not copied at every grant.
