@@ -1,6 +1,7 @@
 /** Jobs: added, given tasks, ended by a user, a limit or their last task, deleted (Azure Batch: Job). */
 import { foldId } from '../protocols/ids.ts'
 import type { ControlEvent } from './events.ts'
+import { dequeue } from './queue.ts'
 import { meshKey } from './rows.ts'
 import { addJobToState, type Job, liveTasks, poolOf } from './state.ts'
 import { addTask, reactivate, terminateTask } from './tasks.ts'
@@ -60,9 +61,14 @@ export function endJob(turn: Turn, job: Job, reason: string): void {
   job.row.stateTransitionTime = turn.now
   job.row.endTime = turn.now
   job.row.terminateReason = reason
-  poolOf(turn.state, job)?.jobs.delete(job)
+  const pool = poolOf(turn.state, job)
+  pool?.jobs.delete(job)
+  // Its gangs may have held nodes.
+  if (pool !== undefined) pool.dirty = true
   for (const task of job.tasks.values()) {
-    if (typeof task !== 'number' && task.lease !== undefined) terminateTask(turn, task, `The job was ended (${reason}).`)
+    if (typeof task === 'number') continue
+    if (task.lease === undefined) dequeue(task)
+    else terminateTask(turn, task, `The job was ended (${reason}).`)
   }
   job.row.finalCounts = { active: liveTasks(job), succeeded: job.succeeded, failed: job.failed }
   putJob(turn, job)

@@ -17,11 +17,14 @@ export function attemptOf(task: Task, epoch: number): Attempt {
   return { jobUid: task.job.uid, task: task.id, epoch }
 }
 
-/** Silence of its machine that a lease survives, in ms: the time the task has run, within bounds, unless the job says otherwise (L7). */
-export function windowMs(lease: Lease, now: number): number {
+/**
+ * Silence of its machine that a lease survives, in ms: the time the task had run when the silence began, within bounds,
+ * unless the job says otherwise (L7). Never less than two heartbeats: a machine that speaks on time is not silent.
+ */
+export function windowMs(lease: Lease, silentSince: number, beatMs: number): number {
   const fixed = lease.task.job.row.spec.disconnect.lostAfterMs
-  if (fixed !== undefined) return fixed
-  return Math.min(maxWindowMs, Math.max(minWindowMs, now - (lease.startTime ?? lease.grantTime)))
+  if (fixed !== undefined) return Math.max(fixed, 2 * beatMs)
+  return Math.min(maxWindowMs, Math.max(minWindowMs, 2 * beatMs, silentSince - (lease.startTime ?? lease.grantTime)))
 }
 
 /** Gives the task's next attempt to these nodes; the caller tells the workers. */
@@ -74,18 +77,12 @@ export function closeLease(turn: Turn, lease: Lease, tell: { reason: string; exc
 }
 
 /** Remembers how an attempt ended that will be followed by another. */
-export function remember(task: Task, lease: Lease, end: AttemptEnd, endTime: number, exitCode?: number): void {
-  const primary = lease.members[0]!
-  const record: AttemptRecord = {
-    epoch: lease.epoch,
-    machine: primary.machine.peer,
-    nodeId: primary.node.row.nodeId,
-    grantTime: lease.grantTime,
-    startTime: lease.startTime,
-    endTime,
-    end,
-    exitCode,
-  }
+export function remember(
+  task: Task,
+  where: { machine: string; nodeId: string },
+  attempt: Pick<AttemptRecord, 'grantTime' | 'startTime' | 'endTime' | 'exitCode'> & { end: AttemptEnd },
+): void {
+  const record: AttemptRecord = { epoch: task.epoch, machine: where.machine, nodeId: where.nodeId, ...attempt }
   task.history = [...(task.history ?? []), record].slice(-maxHistory)
 }
 

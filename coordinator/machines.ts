@@ -3,13 +3,13 @@ import { type Attempt, attemptKey, type PeerIdText } from '../protocols/ids.ts'
 import { type Hello, heartbeatMs, type Report, type Verdict, type Welcome } from '../protocols/leases.ts'
 import { defaultPoolId } from '../protocols/model/pool.ts'
 import type { WorkerEvent } from './events.ts'
-import { markStarted, openLease, windowMs } from './lease.ts'
+import { markStarted, openLease, putStatus, windowMs } from './lease.ts'
 import { removeNode } from './pools.ts'
 import { dequeue } from './queue.ts'
 import { machineKey } from './rows.ts'
 import { dismissClaim, repeatClaim, serveClaim } from './settle.ts'
 import { addMachineToState, addNodeToState, epochOf, type Lease, type Machine, type Task } from './state.ts'
-import { finish, giveUp } from './tasks.ts'
+import { finish, giveUp, notLost } from './tasks.ts'
 import { answer, log, putMachine, refuse, type Turn } from './turn.ts'
 
 /** Heartbeats that the coordinator takes in a second at most; beyond that many workers the interval grows. */
@@ -43,7 +43,8 @@ export function onHello(turn: Turn, event: Extract<WorkerEvent, { kind: 'hello' 
   machine.draining = false
   machine.leaving = false
   machine.parked = undefined
-  machine.lastClaim = undefined
+  machine.answeredClaims.clear()
+  machine.refusals.clear()
   machine.briefed.clear()
   setDefaultNode(turn, machine)
   const keep = reconcile(turn, machine, hello)
@@ -108,7 +109,7 @@ function reconcile(turn: Turn, machine: Machine, hello: Hello): Attempt[] {
     if (named.has(key)) continue
     const began = lease.startTime !== undefined || (lease.restored && lease.incarnation !== hello.incarnation)
     if (!began) lease.restored = false
-    giveUp(turn, lease, began ? lostOrPreempted(machine) : 'requeued', undefined)
+    giveUp(turn, lease, began ? lostOrPreempted(machine) : 'requeued')
   }
   for (const item of hello.inventory) {
     const job = turn.state.jobs.get(item.attempt.jobUid)
@@ -140,9 +141,14 @@ function leaseFor(task: Task, machine: Machine): Lease | undefined {
 function revive(turn: Turn, task: Task, machine: Machine, nodeId: string): Lease | undefined {
   const node = machine.nodes.get(nodeId)
   if (task.lease !== undefined || task.lastEnd !== 'lost' || task.lastRan?.machine !== machine.peer || node === undefined) return undefined
+  if (task.job.row.state !== 'active') return undefined
   dequeue(task)
   task.lastEnd = undefined
-  return openLease(task, { grantTime: turn.now, members: [{ machine, node }], restored: false, incarnation: machine.incarnation })
+  notLost(task)
+  const lease = openLease(task, { grantTime: turn.now, members: [{ machine, node }], restored: false, incarnation: machine.incarnation })
+  // On disk again, so that a restart does not give it to another machine (L6).
+  putStatus(turn, task, { state: 'running' })
+  return lease
 }
 
 function lostOrPreempted(machine: Machine): 'lost' | 'preempted' {
@@ -164,8 +170,7 @@ export function onGone(turn: Turn, event: Extract<WorkerEvent, { kind: 'gone' }>
   machine.parked = undefined
   for (const lease of [...machine.leases.values()]) {
     const unstarted = lease.startTime === undefined && !lease.restored
-    if (event.dead || unstarted)
-      giveUp(turn, lease, lostOrPreempted(machine), lease.members.length > 1 ? 'a member of the group was lost' : undefined)
+    if (event.dead || unstarted) giveUp(turn, lease, lostOrPreempted(machine))
   }
   if (machine.leaving) forgetMachine(turn, machine)
   log(
@@ -186,7 +191,7 @@ export function onHeartbeat(turn: Turn, event: Extract<WorkerEvent, { kind: 'hea
 export function onClaim(turn: Turn, event: Extract<WorkerEvent, { kind: 'claim' }>): void {
   const machine = speaking(turn, event.peer, event.session)
   if (machine === undefined) return refuse(turn, event.replyTo, 'InvalidRequestBody', 'Say hello before claiming.')
-  if (machine.lastClaim?.requestId === event.claim.requestId) return repeatClaim(turn, machine, event.replyTo)
+  if (machine.answeredClaims.has(event.claim.requestId)) return repeatClaim(turn, machine, event.replyTo, event.claim.requestId)
   dismissClaim(turn, machine)
   machine.parked = { replyTo: event.replyTo, claim: event.claim, until: turn.now + event.claim.waitMs }
   serveClaim(turn, machine)
@@ -219,7 +224,9 @@ function takeReport(turn: Turn, machine: Machine, { attempt, outcome }: Report):
   }
   if (task.lease !== undefined || task.lastRan?.machine !== machine.peer) return 'refused'
   if (task.lastEnd === 'reported') return 'accepted'
-  if (task.lastEnd !== 'lost') return 'refused'
+  // Azure: the tasks that an ended job left active stay so.
+  if (task.lastEnd !== 'lost' || task.job.row.state !== 'active') return 'refused'
+  notLost(task)
   finish(turn, task, outcome, undefined, machine)
   return 'accepted'
 }
@@ -255,12 +262,13 @@ export function onReturned(turn: Turn, event: Extract<WorkerEvent, { kind: 'retr
   }
   for (const attempt of attempts) {
     const lease = machine.leases.get(attemptKey(attempt))
-    if (lease !== undefined && lease.startTime === undefined) giveUp(turn, lease, 'requeued', undefined)
+    if (lease !== undefined && lease.startTime === undefined) giveUp(turn, lease, 'requeued')
   }
 }
 
 /** A machine that left the mesh, or was sent away: nothing of it stays. */
 export function forgetMachine(turn: Turn, machine: Machine): void {
+  dismissClaim(turn, machine)
   for (const lease of [...machine.leases.values()]) giveUp(turn, lease, lostOrPreempted(machine), 'the machine has left the mesh')
   for (const node of [...machine.nodes.values()]) {
     if (node.row.reservationId === 0) node.pool.nodes.delete(node.row.nodeId)
@@ -272,12 +280,13 @@ export function forgetMachine(turn: Turn, machine: Machine): void {
 
 /** Ends leases of silent machines and claims that have waited long enough. */
 export function expire(turn: Turn): void {
+  const beatMs = beatIntervalMs(turn.state.machines.size)
   for (const machine of turn.state.machines.values()) {
     if (machine.parked !== undefined && turn.now >= machine.parked.until) dismissClaim(turn, machine)
     const silentMs = turn.now - machine.lastHeard
     if (silentMs < 1000 || machine.leases.size === 0) continue
     for (const lease of [...machine.leases.values()]) {
-      if (silentMs <= windowMs(lease, turn.now)) continue
+      if (silentMs <= windowMs(lease, machine.lastHeard, beatMs)) continue
       log(
         turn,
         'warn',
@@ -288,7 +297,7 @@ export function expire(turn: Turn): void {
           task: lease.task.id,
         },
       )
-      giveUp(turn, lease, lostOrPreempted(machine), lease.members.length > 1 ? 'a member of the group was lost' : undefined)
+      giveUp(turn, lease, lostOrPreempted(machine))
     }
   }
 }

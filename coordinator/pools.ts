@@ -110,8 +110,10 @@ export function allocate(turn: Turn, pool: Pool): void {
   if (pool.row.allocationState !== 'resizing') return
   if (met.every(Boolean)) setAllocation(turn, pool, 'steady')
   else if (turn.now >= pool.row.resizeDeadline) {
-    const refusals = [...new Set([...pool.nodes.values()].flatMap((node) => (node.ready ? [] : [node.refusal ?? 'no answer yet'])))]
-    const message = `Desired number of nodes could not be allocated: ${refusals.join('; ') || 'no further machine of the mesh fits this size'}.`
+    const waiting = [...pool.nodes.values()].flatMap((node) => (node.ready ? [] : [node.refusal ?? 'no answer yet']))
+    const refused = [...turn.state.machines.values()].flatMap((machine) => machine.refusals.get(pool.id)?.reason ?? [])
+    const reasons = [...new Set([...waiting, ...refused])].join('; ')
+    const message = `Desired number of nodes could not be allocated: ${reasons || 'no further machine of the mesh fits this size'}.`
     pool.row.resizeErrors = [{ code: 'AllocationTimedout', message }]
     setAllocation(turn, pool, 'steady')
   }
@@ -122,7 +124,7 @@ function allocateClass(turn: Turn, pool: Pool, kind: 'dedicated' | 'low-priority
   if (mine.length > target) {
     // Idle nodes and those not granted yet go first.
     mine.sort((a, b) => Number(a.ready) - Number(b.ready) || a.leases.size - b.leases.size)
-    for (const node of mine.slice(0, mine.length - target)) shed(turn, node)
+    for (const node of mine.splice(0, mine.length - target)) shed(turn, node)
   }
   for (const node of mine) if (!node.ready) ask(turn, node)
   for (let missing = target - mine.length; missing > 0; missing -= 1) {
@@ -143,6 +145,7 @@ function candidate(turn: Turn, pool: Pool, kind: 'dedicated' | 'low-priority'): 
     const { description } = machine
     if (machine.session === 0 || machine.draining || description.class !== kind || !labelsMatch(description.labels, pool.row.spec.labels))
       continue
+    if (turn.now < (machine.refusals.get(pool.id)?.until ?? 0)) continue
     const free = unreserved(machine)
     const { size } = pool.row
     if (free.cores < size.cores || free.memoryMiB < size.memoryMiB || free.gpus < size.gpus) continue
@@ -205,13 +208,17 @@ export function onReserved(turn: Turn, event: Extract<WorkerEvent, { kind: 'rese
   node.refusal = event.granted ? undefined : `${node.machine.description.name}: ${event.reason ?? 'refused'}`
   if (event.granted) {
     node.ready = true
+    node.machine.refusals.delete(node.pool.id)
     node.pool.dirty = true
     log(turn, 'info', `pool ${node.row.poolId} has a node on ${node.machine.description.name}`, {
       pool: node.row.poolId,
       node: node.row.nodeId,
     })
   } else if (event.draining) node.askAgainAt = turn.now + drainPollMs
-  else removeNode(turn, node, event.reason ?? 'refused')
+  else {
+    node.machine.refusals.set(node.pool.id, { until: turn.now + askAgainMs, reason: node.refusal! })
+    removeNode(turn, node, event.reason ?? 'refused')
+  }
   allocate(turn, node.pool)
 }
 

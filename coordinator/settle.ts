@@ -13,6 +13,8 @@ import type { Turn } from './turn.ts'
 const retractEveryMs = 250
 /** Unstarted tasks younger than this are about to start anyway. */
 const retractAfterMs = 500
+/** A machine repeats a claim that was not answered in time, and may have made a few newer ones by then. */
+const claimsRemembered = 8
 
 export function settle(turn: Turn): void {
   for (const pool of turn.state.pools.values()) {
@@ -28,7 +30,6 @@ function startGangs(turn: Turn, pool: Pool): void {
   const plan = planGangs(turn.state, pool, turn.now)
   for (const { task, nodes } of plan.start) {
     dequeue(task)
-    for (const node of nodes) node.heldFor = undefined
     const lease = grant(
       turn,
       task,
@@ -85,8 +86,18 @@ export function serveClaim(turn: Turn, machine: Machine): void {
   }
   if (grants.length === 0) return
   machine.parked = undefined
-  machine.lastClaim = { requestId: parked.claim.requestId, grants: grants.map((ref) => attemptKey(ref.attempt)) }
+  rememberClaim(
+    machine,
+    parked.claim.requestId,
+    grants.map((ref) => attemptKey(ref.attempt)),
+  )
   turn.out.push({ kind: 'grants', replyTo: parked.replyTo, peer: machine.peer, grants, jobs: briefs(turn.state, machine, jobs), held })
+}
+
+function rememberClaim(machine: Machine, requestId: string, grants: string[]): void {
+  machine.answeredClaims.set(requestId, grants)
+  const [oldest] = machine.answeredClaims.keys()
+  if (machine.answeredClaims.size > claimsRemembered) machine.answeredClaims.delete(oldest!)
 }
 
 /** Answers a parked claim with nothing: its time is up, or a newer one has come. */
@@ -99,10 +110,10 @@ export function dismissClaim(turn: Turn, machine: Machine): void {
 }
 
 /** The same answer to the same claim, as far as its leases still stand (L4). */
-export function repeatClaim(turn: Turn, machine: Machine, replyTo: number): void {
+export function repeatClaim(turn: Turn, machine: Machine, replyTo: number, requestId: string): void {
   const grants: GrantRef[] = []
   const jobs = new Set<Job>()
-  for (const key of machine.lastClaim?.grants ?? []) {
+  for (const key of machine.answeredClaims.get(requestId) ?? []) {
     const lease = machine.leases.get(key)
     if (lease === undefined) continue
     const nodeId = lease.members.find((member) => member.machine === machine)!.node.row.nodeId

@@ -159,11 +159,13 @@ export interface Machine {
   readonly nodes: Map<string, Node>
   readonly leases: Map<string, Lease>
   parked?: ParkedClaim
-  /** The last claim and its answer, for a repetition (L4). */
-  lastClaim?: { requestId: string; grants: string[] }
+  /** Attempts granted by this session's last claims, by request id, for a repetition (L4). */
+  readonly answeredClaims: Map<string, string[]>
   /** Jobs whose brief this session has. */
   readonly briefed: Set<JobUid>
   retractedAt: number
+  /** Pools, by folded id, whose node it refused, and until when it is not asked for another. */
+  readonly refusals: Map<string, { until: number; reason: string }>
 }
 
 export interface State {
@@ -248,7 +250,9 @@ export function addMachineToState(state: State, peer: PeerIdText, description: M
     nodes: new Map(),
     leases: new Map(),
     briefed: new Set(),
+    answeredClaims: new Map(),
     retractedAt: 0,
+    refusals: new Map(),
   }
   state.machines.set(peer, machine)
   return machine

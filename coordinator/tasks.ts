@@ -6,11 +6,13 @@ import { closeLease, emitChange, putStatus, ranOn, remember } from './lease.ts'
 import { missedProgram, ranProgram } from './missing-program.ts'
 import { classOf, dequeue, enqueue } from './queue.ts'
 import { type LastEnd, type SpecRow, type StatusRow, specKey } from './rows.ts'
-import { completed, type Job, type Lease, type Machine, poolOf, succeeded, type Task } from './state.ts'
+import { completed, epochOf, type Job, type Lease, type Machine, poolOf, succeeded, type Task } from './state.ts'
 import type { Turn } from './turn.ts'
 
 /** Attempts that may end with their machine before a task is taken for what kills machines (C1; Azure: MaxInternalRetryCountReached). */
 export const maxLosses = 10
+/** The same for low-priority machines, whose leaving is no surprise. */
+export const maxPreemptions = 100
 
 /** Makes the memory of a task from its spec; `status` is its row when it has one. Queues nothing. */
 export function makeTask(job: Job, spec: TaskSpec, specBytes: number, status?: StatusRow): Task {
@@ -79,38 +81,55 @@ function neverRan(outcome: Outcome): boolean {
   return code === 'CommandProgramNotFound' || code === 'CommandLaunchFailed' || code === 'MaxWallClockTimeExpiry'
 }
 
-/** Ends a lease without a report: its machine is gone, or the node is taken away. Only a lost machine counts towards the cap (C1). */
-export function giveUp(turn: Turn, lease: Lease, end: Extract<AttemptEnd, 'lost' | 'preempted' | 'requeued'>, tell?: string): void {
+/** Ends a lease without a report: its machine is gone, or the node is taken away. Each kind is counted apart, none spends a retry (C1). */
+export function giveUp(turn: Turn, lease: Lease, end: Extract<AttemptEnd, 'lost' | 'preempted' | 'requeued'>, reason?: string): void {
   const { task } = lease
+  // M1: with one member the whole attempt ends, everywhere.
+  const tell = reason ?? (lease.members.length > 1 ? 'a member of the group was lost' : undefined)
   const ran = lease.startTime !== undefined || lease.restored
   closeLease(turn, lease, tell === undefined ? undefined : { reason: tell })
   const { replace } = task.job.row.spec.disconnect
   if (end === 'lost' && ran) task.losses += 1
   if (ran) task.requeues += 1
-  if (ran && end === 'lost' && (!replace || task.losses >= maxLosses)) {
-    return complete(turn, task, { ended: lease, failure: lostFailure(task, replace) })
-  }
+  if (ran && end === 'lost' && !replace) return complete(turn, task, { ended: lease, failure: notReplaced })
+  if (ran && end === 'lost' && task.losses >= maxLosses)
+    return complete(turn, task, { ended: lease, failure: tooOften(task.losses, 'lost') })
+  if (ran && end === 'preempted' && task.requeues >= maxPreemptions)
+    return complete(turn, task, { ended: lease, failure: tooOften(task.requeues, 'taken away') })
   // An attempt whose machine may still be at it can report late; one that was told to stop cannot (L2).
   const lastEnd: LastEnd = tell === undefined ? 'lost' : 'revoked'
   again(turn, task, lease, ran ? end : undefined, lastEnd)
 }
 
-function lostFailure(task: Task, replace: boolean): FailureInfo {
-  return replace
-    ? {
-        category: 'servererror',
-        code: 'MaxInternalRetryCountReached',
-        message: `The machine was lost ${task.losses} times while it ran this task; the task may be what ends them.`,
-      }
-    : { category: 'servererror', code: 'MachineLost', message: 'The machine was lost, and the job asks not to replace lost tasks.' }
+/** The newest attempt was given up and is alive after all: it is not among those that ended (C1). */
+export function notLost(task: Task): void {
+  const last = task.history?.at(-1)
+  if (last?.epoch !== task.epoch) return
+  task.history = task.history!.slice(0, -1)
+  task.requeues -= 1
+  if (last.end === 'lost') task.losses -= 1
+}
+
+const notReplaced: FailureInfo = {
+  category: 'servererror',
+  code: 'MachineLost',
+  message: 'The machine was lost, and the job asks not to replace lost tasks.',
+}
+
+function tooOften(times: number, how: string): FailureInfo {
+  const message = `The machine was ${how} ${times} times while it ran this task; the task may be what ends them.`
+  return { category: 'servererror', code: 'MaxInternalRetryCountReached', message }
 }
 
 /** Back to active; `end` is remembered in the history unless the attempt never began. */
 function again(turn: Turn, task: Task, lease: Lease | undefined, end: AttemptEnd | undefined, lastEnd: LastEnd, outcome?: Outcome): void {
   task.lastEnd = lastEnd
-  if (lease !== undefined) {
-    task.lastRan = ranOn(lease)
-    if (end !== undefined) remember(task, lease, end, outcome?.endTime ?? turn.now, outcome?.exitCode)
+  if (lease !== undefined) task.lastRan = ranOn(lease)
+  if (end !== undefined && task.lastRan !== undefined) {
+    // Of a late report there is no lease any more: its own times stand for it.
+    const startTime = lease === undefined ? outcome?.startTime : lease.startTime
+    const grantTime = lease?.grantTime ?? startTime ?? turn.now
+    remember(task, task.lastRan, { grantTime, startTime, endTime: outcome?.endTime ?? turn.now, end, exitCode: outcome?.exitCode })
   }
   putStatus(turn, task, { state: 'active', lastEnd, outcome, ended: lease, ranOn: task.lastRan })
   if (end !== undefined) {
@@ -194,9 +213,13 @@ export function reactivate(turn: Turn, job: Job, spec: TaskSpec, status: StatusR
   const mark = job.tasks.get(foldId(spec.id))
   if (typeof mark !== 'number' || succeeded(mark)) return
   job.failed -= 1
-  const task = makeTask(job, spec, JSON.stringify(spec).length, { ...status, retryCount: 0, requeueCount: 0, losses: 0 })
+  // The epoch is that of memory: the row that was read may be older (L2).
+  const from: StatusRow = { ...status, epoch: epochOf(mark), retryCount: 0, requeueCount: 0, losses: 0 }
+  const task = makeTask(job, spec, JSON.stringify(spec).length, from)
   task.lastEnd = 'revoked'
   putStatus(turn, task, { state: 'active', lastEnd: 'revoked', ranOn: status.ranOn })
   emitChange(turn, task, { state: 'active', epoch: task.epoch })
-  ready(turn, task, false)
+  // It may have been ended while it still waited for others.
+  task.waiting = depend(job, task, spec.dependsOn)
+  if (task.waiting === 0) ready(turn, task, false)
 }
