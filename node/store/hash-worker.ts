@@ -2,7 +2,19 @@
  * What the hashing threads do: everything that reads or hashes more than a little. File descriptors belong to the whole
  * process, so a thread reads from those that the main thread has opened and checked.
  */
-import { closeSync, constants, copyFileSync, fchmodSync, fdatasyncSync, openSync, readSync, writeSync } from 'node:fs'
+import {
+  closeSync,
+  constants,
+  copyFileSync,
+  fchmodSync,
+  fchownSync,
+  fdatasyncSync,
+  linkSync,
+  openSync,
+  readSync,
+  unlinkSync,
+  writeSync,
+} from 'node:fs'
 import { move } from 'piscina'
 import { chunkBytes, chunkCount, chunkLength, digestBytes, fileRoot, leafAt, sha256 } from './unixfs.ts'
 
@@ -46,6 +58,50 @@ function clone(fd: number, to: string): boolean {
   if (process.platform !== 'linux') return false
   try {
     copyFileSync(`/proc/self/fd/${fd}`, to, constants.COPYFILE_FICLONE_FORCE | constants.COPYFILE_EXCL)
+    return true
+  } catch {
+    return false
+  }
+}
+
+export interface HandOut {
+  from: string
+  to: string
+  size: number
+  leaves: Uint8Array
+  mode: number
+  owner?: { uid: number; gid: number } | undefined
+  /** A hard link will do: nobody who gets it may write to it. */
+  mayLink: boolean
+}
+
+/**
+ * Makes a file of its own of one in the store: a reflink where the file system can, else a hard link where that is
+ * allowed, else a copy. What was made is hashed; false, and nothing is left, when it does not match.
+ */
+export function handOut({ from, to, size, leaves, mode, owner, mayLink }: HandOut): boolean {
+  const cloned = tryTo(() => copyFileSync(from, to, constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE_FORCE))
+  const linked = !cloned && mayLink && tryTo(() => linkSync(from, to))
+  if (!cloned && !linked) copyFileSync(from, to, constants.COPYFILE_EXCL)
+  if (mismatches({ path: to, size, leaves }).length > 0) {
+    unlinkSync(to)
+    return false
+  }
+  if (linked) return true
+  const fd = openSync(to, constants.O_RDONLY | constants.O_NOFOLLOW)
+  try {
+    // Before the mode: giving a file away clears bits of it.
+    if (owner !== undefined) fchownSync(fd, owner.uid, owner.gid)
+    fchmodSync(fd, mode)
+  } finally {
+    closeSync(fd)
+  }
+  return true
+}
+
+function tryTo(work: () => void): boolean {
+  try {
+    work()
     return true
   } catch {
     return false

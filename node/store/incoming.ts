@@ -20,6 +20,8 @@ export interface IncomingStore {
 export interface PutOptions {
   /** Name of a pin that is set in the same stroke. Without one the blob is kept for an hour from now. */
   pin?: string
+  /** A copy that can be fetched again: it makes room when room is needed. */
+  cache?: boolean
 }
 
 export class Incoming {

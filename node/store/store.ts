@@ -12,8 +12,9 @@
  * without a row is swept at the next start. Bytes are hashed whenever they leave the store; a blob whose bytes do not
  * match is taken out at once and becomes a partial file, whose good chunks need not be fetched again.
  */
-import { type FileHandle, mkdir, rename, rm } from 'node:fs/promises'
+import { type FileHandle, mkdir, open, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { maxFileBytes, smallBytes } from '../../protocols/blobs.ts'
 import { MeshError } from '../../protocols/errors.ts'
 import type { BlobId } from '../../protocols/ids.ts'
 import type { BlobStat } from '../../protocols/local.ts'
@@ -27,14 +28,18 @@ import { clearTmp, recover } from './recover.ts'
 import { Sweep, type SweepResult } from './sweep.ts'
 import { chunkBytes, chunkCount, chunkLength, leafAt, parseBlobId, rawCid, sha256 } from './unixfs.ts'
 
-/** Larger files are refused: the digests of one file then stay below 8 MiB, which one message can carry. */
-export const maxFileBytes = 256 * 2 ** 30
-/** Smaller contents lie in the database: a file of its own costs more than it holds, and a sync each. */
-export const rowBytes = 32 * 1024
+/** Smaller contents lie in the database: a file of its own costs more than it holds, and a sync each. They travel whole. */
+export const rowBytes = smallBytes
 /** How long an upload without a pin is kept: its pin or its directory may still be to come. */
 const provisionalMs = 3_600_000
 /** Default room for blobs. */
 export const defaultQuotaBytes = 100 * 2 ** 30
+
+/** User and group that a file is given to. */
+export interface FileOwner {
+  uid: number
+  gid: number
+}
 
 export interface StoreLog {
   warn(fields: object, message: string): void
@@ -203,6 +208,32 @@ export class BlobStore {
       at += piece.length
     }
     return pieces.length === 1 ? pieces[0]! : Buffer.concat(pieces)
+  }
+
+  /**
+   * Makes a file outside the store of a blob, checked (B1); what is done to it never reaches the store. A hard link
+   * shares the store's inode, so it is made only for a read-only file of a task that runs as another user.
+   */
+  async handOut(id: BlobId, to: string, options: { mode: number; owner?: FileOwner | undefined }): Promise<void> {
+    const { mode, owner } = options
+    const row = await this.#row(id)
+    if (row.kind !== 'file') throw new MeshError('InvalidPropertyValue', `The blob ${id} is a directory, not a file.`)
+    if (row.where === 'row') {
+      const content = await this.#detail(id, 'file')
+      const file = await open(to, 'wx', 0o600)
+      try {
+        await file.writeFile(content)
+        if (owner !== undefined) await file.chown(owner.uid, owner.gid)
+        await file.chmod(mode)
+      } finally {
+        await file.close()
+      }
+      return
+    }
+    const mayLink = mode === 0o444 && owner !== undefined && owner.uid !== process.geteuid?.()
+    const leaves = detached(await this.#leaves(id, row))
+    const intact = await inThread('handOut', { from: this.filePath(id), to, size: row.size, leaves, mode, owner, mayLink })
+    if (!intact) throw await this.takeOut(id)
   }
 
   /** Takes a damaged blob out of the store; its pins stay for when it is back. Resolves to the error to throw. */
@@ -432,9 +463,10 @@ export class BlobStore {
   ): Promise<void> {
     await this.#sweep?.mark(id)
     const there = await changes.get(id)
-    const keepUntil = options.pin === undefined ? this.#now() + provisionalMs : (there?.keepUntil ?? 0)
+    const upload = options.pin === undefined && options.cache !== true
+    const keepUntil = upload ? this.#now() + provisionalMs : (there?.keepUntil ?? 0)
     if (there === undefined) changes.add(id, { ...row, since: this.#now(), keepUntil }, detail)
-    else if (options.pin === undefined) changes.touch(id, { ...there, since: this.#now(), keepUntil })
+    else if (upload) changes.touch(id, { ...there, since: this.#now(), keepUntil })
     if (options.pin !== undefined) changes.pin(id, options.pin)
   }
 

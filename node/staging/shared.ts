@@ -1,0 +1,115 @@
+/**
+ * Large inputs that many tasks share: made once a machine, read-only, and shown to each task through a link. They are
+ * copies, so whatever happens to them never reaches the store; before each use it is checked that nothing was changed.
+ */
+import { chmod, lstat, mkdir, readdir, rename, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { BlobId } from '../../protocols/ids.ts'
+import { Limit } from '../blobs/limit.ts'
+import type { BlobStore } from '../store/store.ts'
+import { walkTree } from '../store/tree.ts'
+
+/** Readable and executable for every task: one file serves them all, so it has one mode. */
+const sharedMode = 0o555
+const filesAtOnce = 8
+
+interface Entry {
+  ready: Promise<string>
+  /** What lies where, and its state when it was checked: a change of content or mode changes the time of status. */
+  seen: Map<string, string>
+}
+
+export class SharedInputs {
+  readonly dir: string
+  readonly #store: BlobStore
+  readonly #entries = new Map<BlobId, Entry>()
+  #opened: Promise<void> | undefined
+  #lastTmp = 0
+
+  constructor(store: BlobStore, dir: string) {
+    this.#store = store
+    this.dir = dir
+  }
+
+  /** Path of the blob's shared copy, made and checked. The blob is in the store and held. */
+  async path(id: BlobId): Promise<string> {
+    await this.#open()
+    const standing = this.#entries.get(id)
+    if (standing !== undefined) {
+      const path = await standing.ready
+      if (await unchanged(standing.seen)) return path
+      if (this.#entries.get(id) === standing) this.#entries.delete(id)
+    }
+    let entry = this.#entries.get(id)
+    if (entry === undefined) {
+      const seen = new Map<string, string>()
+      entry = { seen, ready: this.#make(id, seen) }
+      this.#entries.set(id, entry)
+      entry.ready.catch(() => this.#entries.delete(id))
+    }
+    return await entry.ready
+  }
+
+  /** Whether a link's target is one of the copies. */
+  isShared = (target: string): boolean => target.startsWith(`${this.dir}/`)
+
+  /** Copies of an earlier process are not trusted; no task of it is left. */
+  #open(): Promise<void> {
+    this.#opened ??= (async () => {
+      await mkdir(this.dir, { recursive: true, mode: 0o755 })
+      for (const name of await readdir(this.dir)) await remove(join(this.dir, name))
+    })()
+    return this.#opened
+  }
+
+  async #make(id: BlobId, seen: Map<string, string>): Promise<string> {
+    this.#lastTmp += 1
+    const tmp = join(this.dir, `.tmp-${this.#lastTmp}`)
+    const final = join(this.dir, id)
+    const directories: string[] = []
+    const files: { path: string; id: BlobId }[] = []
+    try {
+      await walkTree(this.#store, id, (entry) => {
+        const path = entry.path === '' ? '' : `/${entry.path}`
+        if (entry.kind === 'directory') directories.push(path)
+        else files.push({ path, id: entry.id })
+      })
+      for (const path of directories) await mkdir(tmp + path, { mode: 0o755 })
+      const limit = new Limit(filesAtOnce)
+      await Promise.all(files.map((file) => limit.run(() => this.#store.handOut(file.id, tmp + file.path, { mode: sharedMode }))))
+      for (const path of directories.toReversed()) await chmod(tmp + path, sharedMode)
+      await remove(final)
+      await rename(tmp, final)
+    } catch (error) {
+      await remove(tmp)
+      throw error
+    }
+    for (const path of [...directories, ...files.map((file) => file.path)]) seen.set(final + path, await fingerprint(final + path))
+    return final
+  }
+}
+
+/** Changes with every write, truncation, replacement or change of mode; only root can set the time of status back. */
+async function fingerprint(path: string): Promise<string> {
+  const { dev, ino, size, mode, mtimeNs, ctimeNs } = await lstat(path, { bigint: true })
+  return [dev, ino, size, mode, mtimeNs, ctimeNs].join(' ')
+}
+
+async function unchanged(seen: ReadonlyMap<string, string>): Promise<boolean> {
+  for (const [path, state] of seen) {
+    const now = await fingerprint(path).catch(() => undefined)
+    if (now !== state) return false
+  }
+  return true
+}
+
+/** Removes a tree, read-only directories too. */
+async function remove(path: string): Promise<void> {
+  const state = await lstat(path).catch(() => undefined)
+  if (state === undefined) return
+  if (state.isDirectory()) {
+    await chmod(path, 0o700)
+    for (const name of await readdir(path)) await remove(join(path, name))
+  }
+  await rm(path, { recursive: true, force: true })
+}
