@@ -27,7 +27,7 @@ export interface ExecutorOptions {
   runDir: string
   /** What tells this node from others on the machine (its data directory): selects the users of its lanes. */
   seed: string
-  /** Directories, files and sockets of the node that no task may see. */
+  /** Directories of the node that no task may see (identity, control socket, stores). Missing ones are made, private to the node's user. */
   hidePaths: readonly string[]
   /**
    * The directory of all jobs, and the directories in it that lanes of one job must see; they must exist when a lane of
@@ -52,6 +52,7 @@ interface IdleLane {
 export async function startExecutor(options: ExecutorOptions): Promise<Executor> {
   mkdirSync(options.runDir, { recursive: true, mode: 0o700 })
   chmodSync(options.runDir, 0o700)
+  for (const path of options.hidePaths) mkdirSync(path, { recursive: true, mode: 0o700 })
   const runDir = mkdtempSync(join(options.runDir, 'lanes-'))
   const isRoot = process.getuid?.() === 0
   const failures: string[] = []

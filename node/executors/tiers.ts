@@ -23,7 +23,7 @@ export interface LanePlan {
   owner: Owner | undefined
   /** A group that all lanes of this node have and nothing else; only where the node is root. */
   nodeGroup: number
-  /** What no task may see: directories are covered by an empty one, files and sockets read as empty. */
+  /** Directories that no task may see; each is covered by an empty one. */
   hide: readonly string[]
   /** Directories below hidden ones that this lane's job must see. */
   keep: readonly string[]
@@ -110,8 +110,7 @@ function mounts(plan: LanePlan): string {
 }
 
 function hideText(path: string): string {
-  const quoted = quoteWord(path)
-  return `if [ -d ${quoted} ]; then mount -t tmpfs -o mode=711,size=64k,nr_inodes=256 batchmesh ${quoted}; elif [ -e ${quoted} ]; then mount --bind /dev/null ${quoted}; fi`
+  return `mount -t tmpfs -o mode=711,size=64k,nr_inodes=256 batchmesh ${quoteWord(path)}`
 }
 
 function bubblewrap(plan: LanePlan): string[] {

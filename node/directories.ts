@@ -1,0 +1,224 @@
+/**
+ * Directories of a node, in Azure Batch's layout (Batch: files and directories on nodes):
+ *
+ *     <root>/shared  startup  applications  fsmounts  volatile
+ *     <root>/workitems/<jobId>/job-<jobUid>/<task>[.<epoch>]/{stdout.txt,stderr.txt,wd/}
+ *
+ * `job-<n>` is Azure's own level, always `job-1` there; here n is the job's uid, so a job that reuses an id never meets
+ * the files of the one before. An epoch from the second on is appended to the task, so a late attempt shares no file
+ * with its successor; task ids have no dot, so no name is ambiguous. `<task>` is the id as attempts name it (case folded).
+ *
+ * While its task runs, a task directory belongs to the lane's user; all above it belong to the node and can be passed
+ * through but not listed (0711). After the end it is sealed: the node's again, closed to every later task (S1). A sealed
+ * directory carries its own expiry, as its modification time, and the sticky bit as the sign; so no list can get lost.
+ */
+import { chmodSync, chownSync, lstatSync, mkdirSync, readdirSync, renameSync, rmdirSync, utimesSync } from 'node:fs'
+import { chmod, lstat, readdir, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { type Attempt, attemptKey, type JobUid } from '../protocols/ids.ts'
+import type { FindAttempt, Owner, TaskPaths } from './ports.ts'
+
+/** Azure Batch's default retention of a task directory: 7 days. */
+export const defaultRetentionMs = 7 * 24 * 3600 * 1000
+
+const sealedMode = 0o1700
+const stickyBit = 0o1000
+
+export class Directories {
+  readonly root: string
+  /** Directories of the node that tasks are told of (AZ_BATCH_NODE_*_DIR). */
+  readonly node: { shared: string; startup: string; applications: string; fsmounts: string; volatile: string; workitems: string }
+  readonly #jobs = new Map<JobUid, string>()
+  readonly #running = new Set<string>()
+  #trash = 0
+
+  /** Makes the node's directories under `root` and finds the jobs that are there. */
+  constructor(root: string) {
+    this.root = root
+    const at = (name: string) => join(root, name)
+    this.node = {
+      shared: at('shared'),
+      startup: at('startup'),
+      applications: at('applications'),
+      fsmounts: at('fsmounts'),
+      volatile: at('volatile'),
+      workitems: at('workitems'),
+    }
+    for (const path of [root, ...Object.values(this.node)]) makeDirectory(path, 0o711)
+    for (const jobId of readdirSync(this.node.workitems)) {
+      for (const name of readdirSync(join(this.node.workitems, jobId))) {
+        const uid = /^job-([0-9]+)$/.exec(name)?.[1]
+        if (uid !== undefined) this.#jobs.set(Number(uid), join(this.node.workitems, jobId, name))
+      }
+    }
+  }
+
+  /** The directory of a job, made if it is not there yet. Call it before asking the executor for a lane of the job. */
+  openJob(jobUid: JobUid, jobId: string): string {
+    const known = this.#jobs.get(jobUid)
+    if (known !== undefined) return known
+    makeDirectory(join(this.node.workitems, jobId), 0o711)
+    const path = join(this.node.workitems, jobId, `job-${jobUid}`)
+    makeDirectory(path, 0o711)
+    this.#jobs.set(jobUid, path)
+    return path
+  }
+
+  /** What a lane of this job must see (ExecutorOptions.jobDirs). Throws when the job was not opened. */
+  ofJob(jobUid: JobUid): readonly string[] {
+    const path = this.#jobs.get(jobUid)
+    if (path === undefined) throw new Error(`The directory of job ${jobUid} was not opened before a lane was asked for.`)
+    return [path]
+  }
+
+  /**
+   * Makes the directory of an attempt that is about to run, for its lane's owner. What an earlier mesh left under the
+   * same name is removed. Throws when this attempt runs already, or the disk is full.
+   */
+  make(attempt: Attempt, jobId: string, owner: Owner | undefined): TaskPaths {
+    const key = attemptKey(attempt)
+    if (this.#running.has(key)) throw new Error(`The attempt ${key} runs already.`)
+    const paths = pathsIn(join(this.openJob(attempt.jobUid, jobId), directoryName(attempt)))
+    try {
+      mkdirSync(paths.taskDir, { mode: 0o700 })
+    } catch (error) {
+      if (!hasCode(error, 'EEXIST')) throw error
+      this.#discard(paths.taskDir)
+      mkdirSync(paths.taskDir, { mode: 0o700 })
+    }
+    mkdirSync(paths.wd, { mode: 0o700 })
+    if (owner !== undefined) {
+      chownSync(paths.wd, owner.uid, owner.gid)
+      chownSync(paths.taskDir, owner.uid, owner.gid)
+    }
+    this.#running.add(key)
+    return paths
+  }
+
+  /** Closes an ended attempt's directory to all later tasks; it is removed `retentionMs` after `now`. */
+  seal(attempt: Attempt, now: number, retentionMs = defaultRetentionMs): void {
+    this.#running.delete(attemptKey(attempt))
+    const job = this.#jobs.get(attempt.jobUid)
+    if (job === undefined) return
+    sealDirectory(join(job, directoryName(attempt)), now + retentionMs)
+  }
+
+  /** For the files service: where an attempt's directory is, while it is there. */
+  readonly find: FindAttempt = (attempt) => {
+    const job = this.#jobs.get(attempt.jobUid)
+    if (job === undefined || /[/\0]|^\.{1,2}$/.test(attempt.task)) return undefined
+    const paths = pathsIn(join(job, directoryName(attempt)))
+    if (statOf(paths.taskDir) === undefined) return undefined
+    return { paths, running: this.#running.has(attemptKey(attempt)) }
+  }
+
+  /**
+   * Removes what has expired at `now` and returns how many task directories that were. A directory whose task ended with
+   * an earlier process of the node, unsealed, is sealed with the default retention.
+   */
+  async expire(now: number): Promise<number> {
+    let removed = 0
+    for (const [jobUid, job] of this.#jobs) {
+      for (const name of await readdir(job)) {
+        const taskDir = join(job, name)
+        if (this.#isRunning(jobUid, name)) continue
+        const stat = await lstat(taskDir)
+        if ((stat.mode & stickyBit) === 0) sealDirectory(taskDir, now + defaultRetentionMs)
+        else if (stat.mtimeMs <= now) {
+          await removeTree(taskDir)
+          removed += 1
+        }
+      }
+      if (!this.#hasRunning(jobUid)) this.#forgetIfEmpty(jobUid, job)
+    }
+    return removed
+  }
+
+  /** Removes all that ended attempts of a job left here. */
+  async purgeJob(jobUid: JobUid): Promise<void> {
+    const job = this.#jobs.get(jobUid)
+    if (job === undefined) return
+    for (const name of await readdir(job)) {
+      if (!this.#isRunning(jobUid, name)) await removeTree(join(job, name))
+    }
+    if (!this.#hasRunning(jobUid)) this.#forgetIfEmpty(jobUid, job)
+  }
+
+  #isRunning(jobUid: JobUid, name: string): boolean {
+    const [task, epoch] = name.split('.')
+    return this.#running.has(attemptKey({ jobUid, task: task!, epoch: Number(epoch ?? 1) }))
+  }
+
+  #hasRunning(jobUid: JobUid): boolean {
+    for (const key of this.#running) if (key.startsWith(`${jobUid}/`)) return true
+    return false
+  }
+
+  #forgetIfEmpty(jobUid: JobUid, job: string): void {
+    try {
+      rmdirSync(job)
+      this.#jobs.delete(jobUid)
+      rmdirSync(join(job, '..'))
+    } catch (error) {
+      if (!hasCode(error, 'ENOTEMPTY') && !hasCode(error, 'ENOENT')) throw error
+    }
+  }
+
+  /** Moves a directory out of the way at once; it expires with the next sweep. */
+  #discard(path: string): void {
+    this.#trash += 1
+    const name = `${path}.0.${process.pid}-${this.#trash}`
+    renameSync(path, name)
+    sealDirectory(name, 0)
+  }
+}
+
+function directoryName(attempt: Attempt): string {
+  return attempt.epoch === 1 ? attempt.task : `${attempt.task}.${attempt.epoch}`
+}
+
+function pathsIn(taskDir: string): TaskPaths {
+  return { taskDir, wd: join(taskDir, 'wd'), stdout: join(taskDir, 'stdout.txt'), stderr: join(taskDir, 'stderr.txt') }
+}
+
+function makeDirectory(path: string, mode: number): void {
+  mkdirSync(path, { recursive: true })
+  // The mode of mkdir is cut by the umask.
+  chmodSync(path, mode)
+}
+
+/** The parent belongs to the node, so the name cannot be exchanged for a link meanwhile. */
+function sealDirectory(path: string, expires: number): void {
+  const stat = statOf(path)
+  if (stat === undefined) return
+  const uid = process.getuid?.()
+  if (uid !== undefined && stat.uid !== uid) chownSync(path, uid, process.getgid!())
+  chmodSync(path, sealedMode)
+  utimesSync(path, expires / 1000, expires / 1000)
+}
+
+function statOf(path: string) {
+  return lstatSync(path, { throwIfNoEntry: false })
+}
+
+/** Removes a tree without following links. An ordinary user must first open directories that the task closed. */
+async function removeTree(path: string): Promise<void> {
+  try {
+    await rm(path, { recursive: true, force: true })
+  } catch (error) {
+    if (!hasCode(error, 'EACCES') && !hasCode(error, 'EPERM')) throw error
+    await openTree(path)
+    await rm(path, { recursive: true, force: true })
+  }
+}
+
+async function openTree(path: string): Promise<void> {
+  await chmod(path, 0o700)
+  for (const entry of await readdir(path, { withFileTypes: true })) {
+    if (entry.isDirectory()) await openTree(join(path, entry.name))
+  }
+}
+
+function hasCode(error: unknown, code: string): boolean {
+  return error instanceof Error && (error as NodeJS.ErrnoException).code === code
+}
