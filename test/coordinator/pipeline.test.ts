@@ -1,0 +1,123 @@
+import { describe, expect, it } from 'vitest'
+import type { Effect } from '../../coordinator/events.ts'
+import { type Batch, Pipeline } from '../../coordinator/pipeline.ts'
+import { newState } from '../../coordinator/state.ts'
+import { createMemoryStore, type Rows, type Store } from '../../coordinator/store.ts'
+import { jobSpecSchema } from '../../protocols/model/job.ts'
+
+interface Write {
+  rows: Rows
+  finish: () => void
+  fail: (error: Error) => void
+}
+
+/** A pipeline on a store whose writes finish when the test says so. */
+function setup(fatal: (error: unknown) => void = () => {}) {
+  const writes: Write[] = []
+  let arrived = () => {}
+  const store: Store = {
+    ...createMemoryStore(),
+    write: (rows) =>
+      new Promise<void>((finish, fail) => {
+        writes.push({ rows, finish, fail })
+        arrived()
+      }),
+  }
+  const state = newState('peer-of-the-coordinator', { format: 1, ownerEpoch: 1, nextJobUid: 1, nextReservationId: 1 }, 0)
+  const performed: Effect[] = []
+  const perform = (batch: Batch) => {
+    performed.push(...batch.effects)
+  }
+  const pipeline = new Pipeline({ state, store, now: () => 1000, perform, onPut: () => {}, fatal })
+  /** Resolves at the next write. Ask before causing it. */
+  const nextWrite = () =>
+    new Promise<void>((resolve) => {
+      arrived = resolve
+    })
+  const answered = () => performed.flatMap((effect) => (effect.kind === 'answer' ? [effect.replyTo] : []))
+  return { pipeline, state, writes, nextWrite, answered }
+}
+
+const nextTurn = () => new Promise<void>((resolve) => setImmediate(resolve))
+const addJob = (id: string, replyTo: number) => ({ kind: 'addJob' as const, replyTo, spec: jobSpecSchema.parse({ id }) })
+
+describe('persist, then speak', () => {
+  it('L5: answers nothing before its rows are on the disk', async () => {
+    const { pipeline, writes, nextWrite, answered } = setup()
+    const write = nextWrite()
+    pipeline.post(addJob('a', 7))
+    await write
+    await nextTurn()
+    expect(answered()).toEqual([])
+    writes[0]!.finish()
+    await pipeline.durable()
+    expect(answered()).toEqual([7])
+  })
+
+  it('L5: writes the rows of one turn as one batch', async () => {
+    const { pipeline, writes, nextWrite } = setup()
+    const write = nextWrite()
+    pipeline.post(addJob('a', 1))
+    pipeline.post(addJob('b', 2))
+    await write
+    expect(writes.map(({ rows }) => [...rows.keys()].sort())).toEqual([['job/0000000001', 'job/0000000002', 'mesh']])
+    writes[0]!.finish()
+    await pipeline.durable()
+  })
+
+  it('L5: gathers the next batch while one is on its way, and performs in order', async () => {
+    const { pipeline, writes, nextWrite, answered } = setup()
+    let write = nextWrite()
+    pipeline.post(addJob('a', 1))
+    await write
+    for (const [id, replyTo] of [
+      ['b', 2],
+      ['c', 3],
+    ] as const) {
+      pipeline.post(addJob(id, replyTo))
+      await nextTurn()
+      await nextTurn()
+    }
+    expect(writes).toHaveLength(1)
+    write = nextWrite()
+    writes[0]!.finish()
+    await write
+    expect(writes).toHaveLength(2)
+    expect(answered()).toEqual([1])
+    writes[1]!.finish()
+    await pipeline.durable()
+    expect(answered()).toEqual([1, 2, 3])
+  })
+
+  it('L5: a reader waits for what it has seen in memory', async () => {
+    const { pipeline, writes, nextWrite, state } = setup()
+    const write = nextWrite()
+    pipeline.post(addJob('a', 1))
+    await write
+    expect(state.jobIds.has('a')).toBe(true)
+    let isDurable = false
+    const read = pipeline.durable().then(() => {
+      isDurable = true
+    })
+    await nextTurn()
+    expect(isDurable).toBe(false)
+    writes[0]!.finish()
+    await read
+  })
+
+  it('L5: a failed write ends the process, and nothing is said any more', async () => {
+    const failures: unknown[] = []
+    const { pipeline, writes, nextWrite, answered } = setup((error) => failures.push(error))
+    const write = nextWrite()
+    pipeline.post(addJob('a', 1))
+    await write
+    writes[0]!.fail(new Error('no space left on device'))
+    await nextTurn()
+    pipeline.post(addJob('b', 2))
+    await nextTurn()
+    await nextTurn()
+    expect(String(failures[0])).toContain('no space left')
+    expect(answered()).toEqual([])
+    expect(writes).toHaveLength(1)
+  })
+})
