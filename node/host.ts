@@ -210,8 +210,11 @@ export class Host implements Wire {
     if (open.length === 0) return 'unknown'
     // Somebody listens there; only the handshake tells whether it is this peer.
     const addresses = open.map(({ address }) => multiaddr(`${address}/p2p/${peer}`))
+    const before = this.#connectionTo(peer)
     const connection = await this.#node.dial(addresses, { signal, force: true }).catch(() => undefined)
-    return connection === undefined ? 'unknown' : 'alive'
+    if (connection === undefined) return 'unknown'
+    if (before !== undefined) await connection.close().catch(() => {})
+    return 'alive'
   }
 
   publish(topic: string, data: Uint8Array): void {

@@ -132,7 +132,7 @@ export class Session<Theirs extends Side = Side, Mine extends Side = Side> {
     const timeoutMs = options.timeoutMs ?? this.#limits.timeoutMs
     const answer = await new Promise<unknown>((resolve, reject) => {
       const forget = (error: Error) => {
-        this.#waiting.delete(id)
+        done()
         reject(error)
       }
       const timer = setTimeout(() => forget(new MeshError('OperationTimedOut', `${name}: no answer within ${timeoutMs} ms.`)), timeoutMs)

@@ -2,8 +2,9 @@
  * A {@link Channel} over any two-way byte stream: the unix control socket, or a libp2p stream.
  *
  * Sending: frames of one turn of the loop go out together. What the stream does not take is queued here, and `send`
- * tells when that is more than the high-water mark. Receiving: frames wait, with the stream paused, until there is a
- * receiver and nobody pauses; so a slow reader costs at most one stream window of memory and slows its sender down.
+ * tells when that is more than the high-water mark. Receiving: frames wait until there is a receiver and nobody pauses. A
+ * little is read on meanwhile, so that an end is noticed; then the stream is paused, so that a slow reader costs little
+ * memory and slows its sender down.
  * A sender that closes says so with an end mark; a stream that ends without it counts as lost.
  */
 import { endMarkBytes, FrameDecoder, FrameQueue } from './framing.ts'
@@ -39,6 +40,9 @@ const highWaterBytes = 1 << 20
 /** Bytes given to the stream at once: encryption costs a third less in pieces of this size than in small ones. */
 const writeBytes = 256 << 10
 
+/** Bytes read while nobody takes frames. */
+const heldLimitBytes = 256 << 10
+
 /** After a close what is queued has this long to leave; then the stream is cut. */
 const lingerMs = 10_000
 
@@ -54,7 +58,8 @@ export class StreamChannel implements Channel {
   #resolveClosed!: (reason: CloseReason) => void
   #handler: ((frame: Uint8Array) => void) | undefined
   #pauses = 0
-  #streamPaused = true
+  #streamPaused = false
+  #heldBytes = 0
   #delivering = false
   #flushQueued = false
   #writable = true
@@ -71,7 +76,6 @@ export class StreamChannel implements Channel {
       this.#resolveClosed = resolve
     })
     duplex.listen({ data: (chunk) => this.#onData(chunk), drain: () => this.#onDrain(), end: () => this.#onEnd() })
-    duplex.pause()
   }
 
   send(frame: Uint8Array): boolean {
@@ -193,6 +197,7 @@ export class StreamChannel implements Channel {
 
   #onData(chunk: Uint8Array): void {
     if (this.#reason !== undefined) return
+    this.#heldBytes += chunk.length
     try {
       this.#decoder.push(chunk, this.#frames)
     } catch {
@@ -236,14 +241,13 @@ export class StreamChannel implements Channel {
       this.#finish('remote')
       return this.#sayGoodbye()
     }
-    if (this.#held) this.#holdStream()
-    else this.#readOn()
-  }
-
-  #holdStream(): void {
-    if (this.#streamPaused) return
-    this.#streamPaused = true
-    this.#duplex.pause()
+    if (!this.#held) {
+      this.#heldBytes = 0
+      this.#readOn()
+    } else if (this.#heldBytes >= heldLimitBytes && !this.#streamPaused) {
+      this.#streamPaused = true
+      this.#duplex.pause()
+    }
   }
 
   #readOn(): void {

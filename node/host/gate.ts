@@ -152,6 +152,7 @@ export class Gate {
     try {
       const stream = await connection.newStream([helloProtocol.protocol], { signal: AbortSignal.timeout(greetingMs) })
       const session = clientSession(helloProtocol, this.#channel(stream, greeting), { calls: {}, notes: this.#notes(greeting) })
+      greeting.session?.close()
       greeting.session = session
       const { signedCertificate, revocationsNumber, signedRevocations } = this.#membership
       const addresses = this.#options.addresses()
