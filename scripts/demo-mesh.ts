@@ -79,6 +79,11 @@ export class DemoMesh {
     return (JSON.parse(said) as { token: string }).token
   }
 
+  /** `batchmesh ARGS` at a node. */
+  async command(node: DemoNode, args: readonly string[]): Promise<string> {
+    return await run(batchmesh, [...args, '--data', node.dataDir])
+  }
+
   /** `batchmesh ARGS` at a node, its output going to a file; the exit code. */
   async submit(node: DemoNode, args: readonly string[], logPath: string, cwd: string): Promise<number> {
     const child = spawn(batchmesh, [...args, '--data', node.dataDir], { cwd, stdio: ['ignore', 'pipe', 'pipe'] })

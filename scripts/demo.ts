@@ -5,6 +5,7 @@
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { availableParallelism, tmpdir } from 'node:os'
 import { join, relative } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { TaskView } from '../protocols/model/task.ts'
 import type { Mesh } from '../src/mesh/client.ts'
 import { connect } from '../src/mesh.ts'
@@ -24,6 +25,9 @@ const sampleFrames = [1, 13, 25, 37]
 /** The whole is to take less than three minutes; a slower machine gets a smaller picture. */
 const longestRenderSeconds = 75
 const reduceId = 'reduce'
+const poolId = 'film'
+/** Longest wait for a step of the mesh that takes a second at most on an idle machine. */
+const patienceMs = 30_000
 
 const begin = Date.now()
 const say = (text: string): void => console.log(text)
@@ -115,14 +119,13 @@ async function measureSerial(chosen: Maker, cores: number): Promise<{ maker: Mak
   }
 }
 
-/** Waits until machines have come to the coordinator; a node that is up may not have its session yet. */
-async function waitForMachines(client: Mesh, count: number): Promise<void> {
-  for (let tries = 0; tries < 150; tries++) {
-    const { items } = await client.control.call('listMachines', {})
-    if (items.filter(({ connected }) => connected).length >= count) return
-    await new Promise((resolve) => setTimeout(resolve, 100))
+/** Waits until a condition holds; what nodes agree on takes a moment after each step. */
+async function until(what: string, holds: () => Promise<boolean>): Promise<void> {
+  const deadline = Date.now() + patienceMs
+  while (!(await holds())) {
+    if (Date.now() > deadline) throw new Error(`There were not ${what} within ${seconds(patienceMs)}; see ${here(logs)}.`)
+    await sleep(100)
   }
-  throw new Error(`The mesh did not come to ${count} machines within 15 s; see the logs.`)
 }
 
 async function theJob(client: Mesh, submitted: Promise<number>): Promise<string> {
@@ -130,8 +133,7 @@ async function theJob(client: Mesh, submitted: Promise<number>): Promise<string>
   for (;;) {
     const job = (await client.control.call('listJobs', {})).items[0]
     if (job !== undefined) return job.id
-    const pause = new Promise((resolve) => setTimeout(resolve, 100))
-    if ((await Promise.race([ended, pause])) === 'ended')
+    if ((await Promise.race([ended, sleep(100)])) === 'ended')
       throw new Error(`batchmesh run ended without a job; see ${here(join(logs, 'run.log'))}.`)
   }
 }
@@ -147,9 +149,17 @@ async function listTasks(client: Mesh, jobId: string): Promise<TaskView[]> {
   return tasks
 }
 
-/** Follows the job, and kills `victim` when half of the frames are done and it is at work; the time of the kill. */
-async function follow(client: Mesh, jobId: string, mesh: DemoMesh, victim: DemoNode, signal: AbortSignal): Promise<number | undefined> {
-  let killedAt: number | undefined
+const taskName = (id: string): string => (id === reduceId ? 'the joining' : `frame ${Number(id)}`)
+
+/** Follows the job, and strikes once half of the frames are done and the victim is at work; answers when that was. */
+async function follow(
+  client: Mesh,
+  jobId: string,
+  signal: AbortSignal,
+  victim: DemoNode,
+  strike: (atWork: string[]) => Promise<void>,
+): Promise<number | undefined> {
+  let struckAt: number | undefined
   let told = 0
   const atWork = new Set<string>()
   try {
@@ -162,18 +172,15 @@ async function follow(client: Mesh, jobId: string, mesh: DemoMesh, victim: DemoN
         told = counts.completed
         say(`  ${String(told).padStart(3)} of ${frames + 1} tasks done, ${counts.running} running`)
       }
-      if (killedAt === undefined && counts.completed >= frames / 2 && atWork.size > 0) {
-        mesh.kill(victim)
-        killedAt = Date.now()
-        say(
-          `  ${victim.name} is killed (SIGKILL to process ${victim.pid}) in the middle of ${[...atWork].map((id) => `frame ${Number(id)}`).join(' and ')}`,
-        )
+      if (struckAt === undefined && counts.completed >= frames / 2 && atWork.size > 0) {
+        struckAt = Date.now()
+        await strike([...atWork])
       }
     }
   } catch (error) {
     if (!signal.aborted) throw error
   }
-  return killedAt
+  return struckAt
 }
 
 async function demo(mesh: DemoMesh): Promise<void> {
@@ -188,35 +195,62 @@ async function demo(mesh: DemoMesh): Promise<void> {
   say(`  ${seconds(frameMs)} a frame, so ${seconds(frameMs * frames)} for all ${frames} on one core`)
 
   stage('The mesh: a founder, and three workers that join by its token')
-  const founder = await mesh.up('founder', ['--lend-cpus', '0'])
+  const founder = await mesh.up('founder', ['--lend-cpus', '1', '--label', 'role=founder'])
   const token = join(mesh.tmp, 'token')
   writeFileSync(token, await mesh.invite(founder, 3), { mode: 0o600 })
-  const workers = await Promise.all(
-    ['worker-1', 'worker-2', 'worker-3'].map((name) => mesh.up(name, ['--join', token, '--lend-cpus', String(each)])),
-  )
+  const lends = ['--lend-cpus', String(each), '--label', 'role=render']
+  const workers = await Promise.all(['worker-1', 'worker-2', 'worker-3'].map((name) => mesh.up(name, ['--join', token, ...lends])))
   for (const { name, pid, peer } of mesh.nodes) say(`  ${name}: process ${pid}, peer ${peer}`)
-  say(
-    `  The founder only coordinates; each worker lends ${each} of the ${cores} cores. The job asks for at most ${2 * each} tasks at once,`,
-  )
-  say(`  so never more than ${2 * each} slots are used on ${cores} cores, and the loss of one worker leaves as many as before.`)
 
   const client = await connect({ dataDir: founder.dataDir })
   try {
-    await waitForMachines(client, workers.length)
+    await until('three workers at the coordinator', async () => {
+      const { items } = await client.control.call('listMachines', {})
+      return workers.every(({ peer }) => items.some((machine) => machine.peer === peer && machine.connected))
+    })
+    const size = ['--vm-size', `cores=${each},memory=256MiB`, '--task-slots-per-node', String(each), '--label', 'role=render']
+    await mesh.command(founder, ['pool', 'create', poolId, '--target-dedicated-nodes', '2', ...size])
+    await until('two nodes in the pool', async () => (await client.control.call('getPool', { poolId })).currentDedicatedNodes === 2)
+    const { items: nodes } = await client.control.call('listNodes', { poolId })
+    const [first, victim] = workers.filter(({ peer }) => nodes.some(({ machine }) => machine === peer))
+    const spare = workers.find((worker) => worker !== first && worker !== victim)
+    if (first === undefined || victim === undefined || spare === undefined)
+      throw new Error('The pool has no two nodes on two workers; see the logs.')
+    say(
+      `  Pool ${poolId}: ${each} of the ${cores} cores from ${first.name} and from ${victim.name} each, so ${2 * each} slots, never more than there are cores.`,
+    )
+    say(`  ${spare.name} stands by; the founder only coordinates.`)
+
     stage('The job: batchmesh run')
-    const words = ['run', maker.frame('{index}'), '--array', `1-${frames}`, '--outputs', 'frame*.png', '--to', 'frames']
+    const words = [
+      'run',
+      maker.frame('{index}'),
+      '--array',
+      `1-${frames}`,
+      '--pool-id',
+      poolId,
+      '--outputs',
+      'frame*.png',
+      '--to',
+      'frames',
+    ]
     for (const file of maker.files) words.push('--with', file)
-    words.push('--reduce', maker.reduce, '--reduce-outputs', maker.filmName, '--max-parallel', String(2 * each))
+    words.push('--reduce', maker.reduce, '--reduce-outputs', maker.filmName)
     say(`  batchmesh ${words.map((word) => (/^[\w./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`)).join(' ')}`)
     const submitted = mesh.submit(founder, words, join(logs, 'run.log'), out)
     const jobId = await theJob(client, submitted)
     const watching = new AbortController()
-    const following = follow(client, jobId, mesh, workers[1]!, watching.signal)
+    const following = follow(client, jobId, watching.signal, victim, async (atWork) => {
+      mesh.kill(victim)
+      say(`  ${victim.name} is killed (SIGKILL to process ${victim.pid}) in the middle of ${atWork.map(taskName).join(' and ')}`)
+      await mesh.command(founder, ['pool', 'resize', poolId, '--target-dedicated-nodes', '3'])
+      say(`  The pool may have a third node now: ${spare.name} takes the place of ${victim.name}.`)
+    })
     const code = await submitted
     watching.abort()
     const killedAt = await following
     const tasks = await listTasks(client, jobId)
-    await report({ mesh, tasks, maker, frameMs, killedAt, victim: workers[1]!, jobId, slots: 2 * each, cores })
+    await report({ mesh, tasks, maker, frameMs, killedAt, victim, jobId, slots: 2 * each, cores })
     if (code !== 0) throw new Error(`batchmesh run ended with ${code}; see ${here(join(logs, 'run.log'))}.`)
     if (killedAt === undefined) throw new Error('No node was killed: the job was over before.')
   } finally {
@@ -246,7 +280,7 @@ async function report({ mesh, tasks, maker, frameMs, killedAt, victim, jobId, sl
   const again = tasks.filter(({ attempts }) => attempts.filter(({ startTime }) => startTime !== undefined).length > 1)
   for (const { id, attempts } of again) {
     const way = attempts.map(({ machine, end }) => `${names.get(machine) ?? machine} (${end ?? 'running'})`).join(', then ')
-    say(`  Run again because ${victim.name} was killed: ${id === reduceId ? id : `frame ${Number(id)}`} on ${way}`)
+    say(`  Run again because ${victim.name} was killed: ${taskName(id)} on ${way}`)
   }
   if (again.length === 0) say('  No task had to run again.')
 

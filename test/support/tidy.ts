@@ -97,23 +97,38 @@ const impurities: [RegExp, string][] = [
   [/(?<!\.)\bprocess\.\w/, 'reads its process'],
 ]
 
-/** Deciding code is pure: time, ids and randomness come in as arguments, and what it calls is pure as well. */
+/** What a file calls when it runs: itself and, through its imports, others of the tree; where `isCut` says so, no further. */
+function reached(tree: Tree, start: readonly string[], isCut: (from: string, to: string) => boolean): Map<string, string> {
+  /** Each file with the one that called it first. */
+  const callers = new Map(start.map((path) => [path, path]))
+  for (const path of callers.keys()) {
+    for (const { specifier, typeOnly } of importsOf(tree.get(path) ?? '')) {
+      const to = target(path, specifier)
+      if (to !== undefined && !typeOnly && tree.has(to) && !callers.has(to) && !isCut(path, to)) callers.set(to, path)
+    }
+  }
+  return callers
+}
+
+/**
+ * Deciding code is pure: time, ids and randomness come in as arguments. That holds for the files that decide and for
+ * whatever they call, except where `isCut` says that a call is harmless.
+ */
 export function purityRule(
   tree: Tree,
-  isPure: (path: string) => boolean,
-  mayCall: (from: string, to: string) => boolean = (_, to) => isPure(to),
+  decides: (path: string) => boolean,
+  isCut: (from: string, to: string) => boolean = () => false,
 ): string[] {
   const wrong: string[] = []
-  for (const [path, text] of tree) {
-    if (!isProgram(path) || !isPure(path)) continue
+  const start = [...tree.keys()].filter((path) => isProgram(path) && decides(path))
+  for (const [path, caller] of reached(tree, start, isCut)) {
+    const text = tree.get(path) ?? ''
+    const who = caller === path ? path : `${path} (called by ${caller})`
     const bare = withoutComments(text)
     for (const [pattern, what] of impurities)
-      if (pattern.test(bare)) wrong.push(`${path} ${what}; deciding code gets such things as arguments.`)
+      if (pattern.test(bare)) wrong.push(`${who} ${what}; deciding code gets such things as arguments.`)
     for (const { specifier, typeOnly } of importsOf(text)) {
-      if (typeOnly) continue
-      const to = target(path, specifier)
-      if (specifier.startsWith('node:')) wrong.push(`${path} imports ${specifier}; deciding code uses no built-in module.`)
-      if (to !== undefined && tree.has(to) && !mayCall(path, to)) wrong.push(`${path} calls ${to}, which is not pure.`)
+      if (!typeOnly && specifier.startsWith('node:')) wrong.push(`${who} imports ${specifier}; deciding code uses no built-in module.`)
     }
   }
   return wrong
