@@ -94,23 +94,23 @@ function unprivilegedShell(plan: LanePlan, ...more: string[]): string[] {
   return shell(`${mounts(plan)}${around(['setpriv', ...more, ...unprivileged, ...helper])}`)
 }
 
-/** Shell text that hides and keeps, as pid 1 of new namespaces. */
+/** Shell text that hides and keeps, as pid 1 of new namespaces. `-n`: the machine's own table of mounts is not for lanes to write. */
 function mounts(plan: LanePlan): string {
   const parking = parkingOf(plan)
   const lines = ['set -e']
-  if (plan.keep.length > 0) lines.push(`mount -t tmpfs -o mode=700 batchmesh ${quoteWord(parking)}`)
+  if (plan.keep.length > 0) lines.push(`mount -n -t tmpfs -o mode=700 batchmesh ${quoteWord(parking)}`)
   for (const [at, path] of plan.keep.entries()) {
-    lines.push(`mkdir ${quoteWord(`${parking}/${at}`)}`, `mount --bind ${quoteWord(path)} ${quoteWord(`${parking}/${at}`)}`)
+    lines.push(`mkdir ${quoteWord(`${parking}/${at}`)}`, `mount -n --bind ${quoteWord(path)} ${quoteWord(`${parking}/${at}`)}`)
   }
   for (const path of plan.hide) lines.push(hideText(path))
   for (const [at, path] of plan.keep.entries()) {
-    lines.push(`mkdir -p ${quoteWord(path)}`, `mount --move ${quoteWord(`${parking}/${at}`)} ${quoteWord(path)}`)
+    lines.push(`mkdir -p ${quoteWord(path)}`, `mount -n --move ${quoteWord(`${parking}/${at}`)} ${quoteWord(path)}`)
   }
   return `${lines.join('\n')}\n${hideText(plan.runDir)}\nset +e\n`
 }
 
 function hideText(path: string): string {
-  return `mount -t tmpfs -o mode=711,size=64k,nr_inodes=256 batchmesh ${quoteWord(path)}`
+  return `mount -n -t tmpfs -o mode=711,size=64k,nr_inodes=256 batchmesh ${quoteWord(path)}`
 }
 
 function bubblewrap(plan: LanePlan): string[] {

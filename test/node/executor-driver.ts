@@ -1,0 +1,39 @@
+/**
+ * A program that stands for a node: it runs one wild task (task-lab.ts) and prints what came of it. The tests of kills start it, as
+ * another user if need be, and kill it.
+ *
+ *     executor-driver.ts <tier> <root> <tag> hold|end|abort|terminate
+ */
+import { isolationTierSchema } from '../../protocols/model/machine.ts'
+import { processesOf, TaskLab, untilCount, wildCount, wildScript } from './task-lab.ts'
+
+const [tier, root, tag = '', mode] = process.argv.slice(2)
+const lab = await TaskLab.open({ tier: isolationTierSchema.parse(tier), root: root! })
+const lane = await lab.lane()
+const other = await lab.lane()
+
+if (mode === 'hold') {
+  console.log('holding')
+  await lab.sh(lane, wildScript(tag, 'wait'))
+}
+if (mode === 'end') {
+  // The task itself waits until the last of its processes is there.
+  const { exitCode } = await lab.sh(
+    lane,
+    wildScript(tag, `until [ "$(pgrep -cxf 'sleep ${tag}')" -eq ${wildCount} ]; do sleep 0.01; done; exit 4`),
+  )
+  console.log(JSON.stringify({ exitCode, left: processesOf(tag).length }))
+}
+if (mode === 'abort' || mode === 'terminate') {
+  const stop = new AbortController()
+  const neighbour = lab.sh(other, 'sleep 0.5; exit 6')
+  const running = lab.sh(lane, wildScript(tag, 'trap "echo asked; exit 5" TERM; wait'), { signal: stop.signal })
+  await untilCount(tag, wildCount)
+  stop.abort(mode === 'abort' ? undefined : { termMs: 30_000 })
+  const { exitCode, killed, stdout } = await running
+  const left = processesOf(tag).length
+  const after = await lab.sh(lane, 'exit 3')
+  console.log(JSON.stringify({ exitCode, killed, stdout, left, after: after.exitCode, neighbour: (await neighbour).exitCode }))
+}
+for (const pid of processesOf(tag)) process.kill(pid, 'SIGKILL')
+await lab.close()

@@ -1,0 +1,240 @@
+import { copyFileSync, readdirSync, readFileSync, statSync } from 'node:fs'
+import { join } from 'node:path'
+import * as fc from 'fast-check'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import type { Lane } from '../../node/ports.ts'
+import { isRoot, TaskLab } from './task-lab.ts'
+
+/** Text without NUL, of any characters: quotes, newlines, dollars and backslashes more often than by chance. */
+const text = fc
+  .oneof(
+    fc.string({ unit: 'binary', maxLength: 30 }),
+    fc.string({ unit: fc.constantFrom(`'`, '"', '\n', '$', '\\', '`', ' ', '*', '-', '=', 'a', '#', ';', '\r', '!') }),
+  )
+  .map((value) => value.replaceAll('\0', ''))
+const names = fc
+  .oneof(
+    fc.stringMatching(/^[A-Za-z_][A-Za-z0-9_]{0,10}$/),
+    fc.constantFrom('a.b', 'x-y', '1A', 'OPTIND', 'IFS', 'LINENO', 'PPID', 'PS1', 'PWD', 'OLDPWD', 's', 'n', 'ns', 'UID', 'ENV'),
+  )
+  // A shell as /bin/sh may add this one itself.
+  .filter((name) => name !== '_')
+
+let lab: TaskLab
+let lane: Lane
+beforeAll(async () => {
+  lab = await TaskLab.open()
+  lane = await lab.lane()
+})
+afterAll(() => lab.close())
+
+describe('what a program gets', () => {
+  it('is exactly the words of its command line', async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.array(text, { maxLength: 8 }), async (words) => {
+        const { stdout, exitCode } = await lab.run(lane, ['sh', '-c', 'printf "%s\\0" "$#" "$@"', 'sh', ...words])
+        expect(exitCode).toBe(0)
+        expect(stdout).toBe([String(words.length), ...words].map((word) => `${word}\0`).join(''))
+      }),
+      { numRuns: 100 },
+    )
+  })
+
+  it('is exactly the environment it was given', async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.dictionary(names, text, { maxKeys: 8 }), async (env) => {
+        const { stdout, stderr } = await lab.run(lane, ['/usr/bin/env', '-0'], { env })
+        expect(stderr).toBe('')
+        const got = stdout.split('\0').filter((entry) => entry !== '' && !/^(_|BATCHMESH_LANE)=/.test(entry))
+        expect(got.sort()).toEqual(
+          Object.entries(env)
+            .map(([name, value]) => `${name}=${value}`)
+            .sort(),
+        )
+      }),
+      { numRuns: 100 },
+    )
+  })
+
+  it.each(['a=b', '-x', '-x=y', "it's", 'with space', '$HOME', '--'])('is run though its name is %s', async (name) => {
+    const program = join(lab.directories.node.shared, name)
+    copyFileSync('/bin/echo', program)
+    for (const more of [{}, { 'a.b': 'c' }] as Record<string, string>[]) {
+      const { stdout, stderr } = await lab.run(lane, [name, 'hello'], {
+        env: { PATH: `${lab.directories.node.shared}:/usr/bin:/bin`, ...more },
+      })
+      expect(stdout + stderr).toBe('hello\n')
+    }
+  })
+
+  it('is its working directory, an empty input and default signals', async () => {
+    const { stdout, paths } = await lab.sh(lane, 'pwd; cat; grep -E "SigIgn|SigBlk" /proc/self/status; umask')
+    expect(stdout).toBe(`${paths.wd}\nSigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n0022\n`)
+  })
+
+  it('takes a command line larger than a pipe', async () => {
+    const words = Array.from({ length: 20 }, (_, at) => `${at}`.repeat(40_000).slice(0, 40_000))
+    const { stdout } = await lab.run(lane, ['sh', '-c', 'printf %s "$*"', 'sh', ...words])
+    expect(stdout).toBe(words.join(' '))
+  })
+
+  it('refuses a NUL, which no program could get', async () => {
+    await expect(lab.run(lane, ['echo', 'a\0b'])).rejects.toThrow(/cannot hold a NUL/)
+    await expect(lab.run(lane, ['env'], { env: { A: '\0' } })).rejects.toThrow(/cannot hold a NUL/)
+    await expect(lab.run(lane, ['env'], { env: { 'A=B': '' } })).rejects.toThrow(/is empty or has a "="/)
+  })
+})
+
+describe('how a task ends', () => {
+  it.each([0, 1, 2, 99, 255])('its exit code %i is reported', async (code) => {
+    expect(await lab.sh(lane, `exit ${code}`)).toMatchObject({ exitCode: code, killed: false })
+  })
+
+  it.each([1, 2, 3, 6, 9, 11, 13, 15])('a program ended by signal %i has 128 and that number', async (signal) => {
+    expect(await lab.sh(lane, `ulimit -c 0; kill -${signal} $$`)).toMatchObject({ exitCode: 128 + signal, killed: false })
+  })
+
+  it('a program that is not found has 127, and stderr.txt says where it was looked for', async () => {
+    const { exitCode, stderr } = await lab.run(lane, ['no-such-program', 'x'], { env: { PATH: '/usr/bin:/opt/none' } })
+    expect(exitCode).toBe(127)
+    expect(stderr).toMatch(/no-such-program: not found/)
+    expect(stderr).toContain('PATH=/usr/bin:/opt/none')
+  })
+
+  it.each([
+    ['a plain file', '/etc/passwd'],
+    ['a directory', '/tmp'],
+  ])('%s as a program has 126, and stderr.txt says why', async (_what, program) => {
+    const { exitCode, stderr } = await lab.run(lane, [program])
+    expect(exitCode).toBe(126)
+    expect(stderr).toContain(program)
+    expect(stderr).toContain('could not be started')
+  })
+
+  it('its output files hold all it wrote, apart', async () => {
+    const { paths, exitCode } = await lab.sh(lane, 'head -c 20000000 /dev/zero; head -c 3000000 /dev/zero >&2')
+    expect(exitCode).toBe(0)
+    expect(statSync(paths.stdout).size).toBe(20_000_000)
+    expect(statSync(paths.stderr).size).toBe(3_000_000)
+  })
+
+  it('its times enclose it, and its start is told at once', async () => {
+    const before = Date.now()
+    let told = 0
+    const ran = await lab.sh(lane, 'sleep 0.05', {
+      onStart: (time) => {
+        told = time
+      },
+    })
+    expect(told).toBe(ran.startTime)
+    expect(ran.startTime).toBeGreaterThanOrEqual(before)
+    expect(ran.endTime - ran.startTime).toBeGreaterThanOrEqual(45)
+  })
+
+  it('the lane rejects when the output files cannot be made, and serves the next task', async () => {
+    const start = {
+      argv: ['true'],
+      env: {},
+      cwd: '/',
+      stdoutPath: join(lab.root, 'none/stdout.txt'),
+      stderrPath: join(lab.root, 'none/stderr.txt'),
+    }
+    await expect(lane.run(start, new AbortController().signal)).rejects.toThrow(/output files of the task could not be made/)
+    expect((await lab.run(lane, ['true'])).exitCode).toBe(0)
+  })
+})
+
+describe('lanes', () => {
+  it('run 200 tasks, two at a time, each with its own outcome', async () => {
+    const lanes = [lane, await lab.lane()]
+    let next = 0
+    const outcomes = new Map<number, string>()
+    await Promise.all(
+      lanes.map(async (each) => {
+        while (next < 200) {
+          const number = next
+          next += 1
+          const { exitCode, stdout } = await lab.sh(each, `echo ${number}; exit ${number % 7}`)
+          outcomes.set(number, `${exitCode} ${stdout}`)
+        }
+      }),
+    )
+    lanes[1]!.release()
+    expect([...outcomes.keys()].sort((a, b) => a - b)).toEqual(Array.from({ length: 200 }, (_, at) => at))
+    for (const [number, outcome] of outcomes) expect(outcome).toBe(`${number % 7} ${number}\n`)
+  })
+
+  it('take one task at a time, and none after they were given back', async () => {
+    const own = await lab.lane(3)
+    const running = lab.sh(own, 'sleep 0.1', { jobUid: 3 })
+    await expect(lab.run(own, ['true'], { jobUid: 3 })).rejects.toThrow(/runs another task/)
+    expect(() => own.release()).toThrow(/while its task runs/)
+    await running
+    own.release()
+    await expect(lab.run(own, ['true'], { jobUid: 3 })).rejects.toThrow(/was given back/)
+  })
+
+  it('are used again for the same job', async () => {
+    const pidOf = async (each: Lane) => (await lab.sh(each, 'readlink /proc/self/ns/pid; echo $PPID', { jobUid: 4 })).stdout
+    const first = await lab.lane(4)
+    const pid = await pidOf(first)
+    first.release()
+    const second = await lab.lane(4)
+    expect(await pidOf(second)).toBe(pid)
+    second.release()
+  })
+
+  it.skipIf(!isRoot)('S1: have another user for another job', async () => {
+    const [one, other] = [await lab.lane(5), await lab.lane(6)]
+    expect(one.owner!.uid).toBeGreaterThan(0x5fff_ffff)
+    expect(other.owner!.uid).toBeLessThan(2 ** 31)
+    expect(one.owner).not.toEqual(other.owner)
+    expect((await lab.sh(one, 'id -u; grep -E "^(CapPrm|CapBnd|NoNewPrivs)" /proc/self/status', { jobUid: 5 })).stdout).toBe(
+      `${one.owner!.uid}\nCapPrm:\t0000000000000000\nCapBnd:\t0000000000000000\nNoNewPrivs:\t1\n`,
+    )
+    one.release()
+    other.release()
+  })
+
+  it('leave no pipe behind that a task could open', async () => {
+    const [lanes] = readdirSync(join(lab.root, 'run'))
+    expect(readdirSync(join(lab.root, 'run', lanes!)).filter((name) => /\.[cr]$/.test(name))).toEqual([])
+    expect(statSync(join(lab.root, 'run')).mode & 0o777).toBe(0o700)
+  })
+})
+
+describe('what a task cannot reach', () => {
+  it.skipIf(!isRoot)('S1: the identity of the node, whatever its permissions', async () => {
+    expect(readFileSync(lab.secret, 'utf8')).toBe('the secret key')
+    const { stdout, exitCode } = await lab.sh(lane, `cat ${lab.secret}`)
+    expect(stdout).toBe('')
+    expect(exitCode).not.toBe(0)
+  })
+
+  it.skipIf(!isRoot)('S1: files of a running or ended task of another job, nor an ended one of its own', async () => {
+    const other = await lab.lane(8)
+    const ended = await lab.sh(other, 'echo mine >kept; chmod 777 . .. kept', { jobUid: 8 })
+    const own = await lab.sh(lane, 'echo mine >kept; chmod 777 . .. kept')
+    const stop = new AbortController()
+    const started = Promise.withResolvers<void>()
+    const running = lab.sh(other, 'echo mine >kept; sleep 1000', { jobUid: 8, signal: stop.signal, onStart: () => started.resolve() })
+    await started.promise
+    const look = await lab.sh(
+      lane,
+      `cat ${ended.paths.wd}/kept ${own.paths.wd}/kept; ls ${lab.directories.node.workitems}; ls $(dirname ${ended.paths.taskDir})/*`,
+    )
+    expect(look.stdout).toBe('')
+    expect(look.stderr.match(/denied|cannot access/gi)?.length).toBe(4)
+    stop.abort()
+    await running
+    other.release()
+  })
+
+  it.skipIf(!isRoot)('S1: processes outside of its lane, the helper of another job among them', async () => {
+    const other = await lab.lane(9)
+    const { stdout } = await lab.sh(lane, 'for each in /proc/[0-9]*; do read -r name <$each/comm; echo "$name"; done')
+    // Pid 1, the helper and the task.
+    expect(stdout).toBe('sh\nsh\nsh\n')
+    other.release()
+  })
+})
