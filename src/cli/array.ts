@@ -18,7 +18,8 @@ export function parseArray(text: string): number[] {
     if (end < start) throw usage(`--array ${text}: the range "${part}" ends before it starts.`)
     for (let index = start; index <= end; index += step) {
       if (seen.has(index)) throw usage(`--array ${text} names ${index} twice.`)
-      if (indexes.length === maxArrayTasks) throw usage(`--array ${text} has more than ${maxArrayTasks} indexes. Split it into several runs.`)
+      if (indexes.length === maxArrayTasks)
+        throw usage(`--array ${text} has more than ${maxArrayTasks} indexes. Split it into several runs.`)
       seen.add(index)
       indexes.push(index)
     }

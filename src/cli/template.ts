@@ -156,7 +156,8 @@ class ShellReader {
       case 'parameter':
         if (c === '}') this.#stack.pop()
         else if (this.#expansion(c, context)) return
-        else if (c === '"' || (c === "'" && !this.#stack.some((outer) => outer.kind === 'double'))) this.#push(c === '"' ? 'double' : 'single')
+        else if (c === '"' || (c === "'" && !this.#stack.some((outer) => outer.kind === 'double')))
+          this.#push(c === '"' ? 'double' : 'single')
         return this.#take(c === '\\' ? 2 : 1)
       case 'arithmetic':
         if (this.#expansion(c, context)) return
@@ -234,7 +235,13 @@ class ShellReader {
     const isNumber = context.kind === 'arithmetic' && found.name === 'index' && found.width === 0
     const problem = this.#lost ?? (isNumber && blocking === context ? undefined : named[blocking.kind])
     if (problem !== undefined) throw usage(`${shown} cannot be put safely into ${problem}. Set a variable first: x=${shown}; … "$x"`)
-    const quoting: Quoting = isNumber ? 'none' : context.kind === 'single' || context.kind === 'double' ? context.kind : wordStart ? 'word' : 'bare'
+    const quoting: Quoting = isNumber
+      ? 'none'
+      : context.kind === 'single' || context.kind === 'double'
+        ? context.kind
+        : wordStart
+          ? 'word'
+          : 'bare'
     this.built.value(found, quoting)
     this.#at += found.length
     return true
@@ -259,7 +266,7 @@ export function parseShellTemplate(text: string): Template {
 export function expand(template: Template, values: TemplateValues): string {
   let text = ''
   for (const piece of template.pieces) {
-    text += typeof piece === 'string' ? piece : quoted(valueOf(piece, values), piece.quoting)
+    text += typeof piece === 'string' ? piece : quoted(textOf(piece, values), piece.quoting)
   }
   return text
 }
@@ -267,11 +274,11 @@ export function expand(template: Template, values: TemplateValues): string {
 /** Like {@link expand}, for a pattern: what a value holds is matched literally. */
 export function expandPattern(template: Template, values: TemplateValues): string {
   let text = ''
-  for (const piece of template.pieces) text += typeof piece === 'string' ? piece : valueOf(piece, values).replaceAll(/[*?[]/g, '[$&]')
+  for (const piece of template.pieces) text += typeof piece === 'string' ? piece : textOf(piece, values).replaceAll(/[*?[]/g, '[$&]')
   return text
 }
 
-function valueOf({ name, width }: Placeholder, { input, index }: TemplateValues): string {
+function textOf({ name, width }: Placeholder, { input, index }: TemplateValues): string {
   if (name === 'index') return String(index).padStart(width, '0')
   if (input === undefined) throw usage(`{${name}} needs --inputs.`)
   const slash = input.lastIndexOf('/')

@@ -5,7 +5,10 @@ import { expand, expandPattern, parseShellTemplate, parseWordTemplate } from '..
 
 /** What sh prints for a command made of a template. */
 function sh(template: string, values: { input?: string; index: number }): string {
-  return execFileSync('sh', ['-c', expand(parseShellTemplate(template), values)], { encoding: 'utf8', env: { PATH: process.env['PATH'] ?? '', x: 'X' } })
+  return execFileSync('sh', ['-c', expand(parseShellTemplate(template), values)], {
+    encoding: 'utf8',
+    env: { PATH: process.env['PATH'] ?? '', x: 'X' },
+  })
 }
 
 /** Texts that are hard on a shell. */
@@ -58,7 +61,7 @@ describe('shell templates', () => {
     ['echo $(( {name} ))', /\$\(\(…\)\)/],
     ['echo $(( {index:03} ))', /\$\(\(…\)\)/],
     ['cat <<EOF\n{input}\nEOF', /here-document/],
-    ['echo $\'a\' {input}', /shells read differently/],
+    ["echo $'a' {input}", /shells read differently/],
     ['echo $(case a in a) echo x;; esac) {input}', /case inside/],
     ["echo '{input}", /open '/],
     ['echo {file}', /\{file\} is not a placeholder.*write \{\{file\}/],
@@ -69,7 +72,7 @@ describe('shell templates', () => {
   })
 
   it('leaves alone the braces that are the shell’s own', () => {
-    for (const template of ['awk \'{print $1}\'', 'find . -exec ls {} +', 'echo ${name} "${index}" \'${input}\'', '{ echo; }', 'echo {a,b}'])
+    for (const template of ["awk '{print $1}'", 'find . -exec ls {} +', 'echo ${name} "${index}" \'${input}\'', '{ echo; }', 'echo {a,b}'])
       expect(expand(parseShellTemplate(template), { index: 0 })).toBe(template)
   })
 
@@ -78,7 +81,9 @@ describe('shell templates', () => {
   })
 
   it('plain paths stay readable', () => {
-    expect(expand(parseShellTemplate('povray +I{input} {input}'), { input: 'frames/a.pov', index: 0 })).toBe("povray +I'frames/a.pov' frames/a.pov")
+    expect(expand(parseShellTemplate('povray +I{input} {input}'), { input: 'frames/a.pov', index: 0 })).toBe(
+      "povray +I'frames/a.pov' frames/a.pov",
+    )
   })
 })
 

@@ -1,0 +1,137 @@
+/** The command line: finds the command, loads only what it needs, and turns the end of it into an exit code. */
+import { Command, CommanderError, Option } from 'commander'
+import { MeshError, toMeshError } from '../../protocols/errors.ts'
+import { Context, type Register } from './context.ts'
+import { formats } from './output.ts'
+import type { World } from './world.ts'
+
+interface Group {
+  summary: string
+  load: () => Promise<{ register: Register }>
+}
+
+/** Commands in the order of the help. Each is loaded when it is called. */
+const groups: Record<string, Group> = {
+  up: { summary: 'start this machine’s node: found a mesh, or join one', load: () => import('./node/up.ts') },
+  down: { summary: 'stop this machine’s node', load: () => import('./node/down.ts') },
+  leave: { summary: 'leave the mesh for good', load: () => import('./node/down.ts') },
+  status: { summary: 'show the node and the mesh', load: () => import('./node/status.ts') },
+  invite: { summary: 'print a token that lets another machine join', load: () => import('./node/invite.ts') },
+  revoke: { summary: 'withdraw a machine’s membership', load: () => import('./node/invite.ts') },
+  machine: { summary: 'machines of the mesh', load: () => import('./machine.ts') },
+  run: { summary: 'run a command over many inputs', load: () => import('./run/command.ts') },
+  explain: { summary: 'say why a task or pool waits', load: () => import('./explain.ts') },
+  job: { summary: 'create, watch and stop jobs', load: () => import('./job.ts') },
+  task: { summary: 'create, inspect and stop tasks, read their files', load: () => import('./task.ts') },
+  pool: { summary: 'create, resize and delete pools', load: () => import('./pool.ts') },
+  node: { summary: 'compute nodes of a pool', load: () => import('./pool.ts') },
+  blob: { summary: 'put, get and keep content-addressed files', load: () => import('./blob.ts') },
+}
+
+export const exitCodes = { success: 0, failed: 1, usage: 2, noNode: 3, interrupted: 130 } as const
+
+const usageCodes: ReadonlySet<string> = new Set(['InvalidPropertyValue', 'InvalidRequestBody', 'TaskDependenciesNotSpecifiedOnJob'])
+
+/** Exit code of an error: 2 for what the user wrote, 3 where no node or coordinator answers, 1 for the rest. */
+export function exitCodeOf(error: MeshError): number {
+  if (usageCodes.has(error.code)) return exitCodes.usage
+  if (error.code === 'NoCoordinator' || error.code === 'Unreachable') return exitCodes.noNode
+  return exitCodes.failed
+}
+
+/** The first word that is neither an option nor the value of a global option. */
+function commandName(argv: readonly string[]): string | undefined {
+  for (let at = 0; at < argv.length; at += 1) {
+    const word = argv[at]!
+    if (word === '--data' || word === '-o' || word === '--output') at += 1
+    else if (word === 'help') return argv[at + 1]
+    else if (!word.startsWith('-')) return word
+  }
+  return undefined
+}
+
+/** Runs one command line (without the program's name) and answers its exit code. */
+export async function runCli(argv: readonly string[], world: World): Promise<number> {
+  const written: Promise<void>[] = []
+  let isDebug = world.env['BATCHMESH_DEBUG'] !== undefined && world.env['BATCHMESH_DEBUG'] !== ''
+  const context = new Context(world, argv)
+  const program = new Command('batchmesh')
+  program
+    .description('Runs batch jobs on the machines you already have.')
+    .exitOverride()
+    .configureOutput({
+      writeOut: (text) => void written.push(world.stdout.write(text)),
+      writeErr: (text) => void written.push(world.stderr.write(text.replace(/^error: /, 'batchmesh: '))),
+      getOutHelpWidth: () => (world.stdout.isTTY ? Math.min(world.stdout.columns, 110) : 100),
+      getErrHelpWidth: () => (world.stderr.isTTY ? Math.min(world.stderr.columns, 110) : 100),
+      getOutHasColors: () => false,
+      getErrHasColors: () => false,
+    })
+    .option('--data <dir>', 'data directory of the node (default: $BATCHMESH_DATA, else the platform’s place)')
+    .addOption(new Option('-o, --output <format>', 'how results are printed (default: table)').choices([...formats]))
+    .option('--debug', 'show where an error comes from')
+    .option('-V, --version', 'print the version')
+    .helpCommand('help [command]', 'help for a command')
+    .helpOption('-h, --help', 'help for a command')
+    .configureHelp({ showGlobalOptions: true })
+    .addHelpText('after', firstSteps)
+    .action(async (options: { version?: boolean }) => {
+      if (options.version !== true) program.help({ error: true })
+      await world.stdout.write(`${await packageVersion()}\n`)
+    })
+  const wanted = commandName(argv)
+  try {
+    for (const [name, group] of Object.entries(groups)) {
+      if (name === wanted) (await group.load()).register(program, context, name)
+      else program.command(name).description(group.summary)
+    }
+    program.on('option:debug', () => {
+      isDebug = true
+    })
+    await program.parseAsync(argv, { from: 'user' })
+    return context.exitCode
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.success : exitCodes.usage
+    return await report(error, world, isDebug)
+  } finally {
+    await context.close()
+    await Promise.all(written)
+  }
+}
+
+async function report(thrown: unknown, world: World, isDebug: boolean): Promise<number> {
+  const error = toMeshError(thrown)
+  if (error.code === 'Aborted') {
+    await world.stderr.write('batchmesh: interrupted\n')
+    return exitCodes.interrupted
+  }
+  await world.stderr.write(`batchmesh: ${error.message.trim().replaceAll(/\s*\n\s*/g, ' ')}\n`)
+  if (isDebug)
+    await world.stderr.write(`${thrown instanceof Error ? (thrown.stack ?? thrown.message) : String(thrown)}\n${causeOf(thrown)}`)
+  return exitCodeOf(error)
+}
+
+function causeOf(error: unknown): string {
+  return error instanceof Error && error.cause instanceof Error ? `caused by ${error.cause.stack ?? error.cause.message}\n` : ''
+}
+
+async function packageVersion(): Promise<string> {
+  const { readFile } = await import('node:fs/promises')
+  // From src/cli in a checkout, from dist/src/cli in a package.
+  for (const up of ['../../package.json', '../../../package.json']) {
+    try {
+      return (JSON.parse(await readFile(new URL(up, import.meta.url), 'utf8')) as { version: string }).version
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
+    }
+  }
+  throw new MeshError('InternalError', 'The package has no package.json; install Batchmesh again.')
+}
+
+const firstSteps = `
+First steps:
+  batchmesh up                                      on the first machine; it prints how to add another
+  batchmesh run 'wc -l {input}' --inputs '*.txt' --stdout
+  batchmesh run 'povray +I{input} +O{name}.png' --inputs 'frames/*.pov' --outputs '*.png' --to out/
+
+Exit codes: 0 success, 1 something failed, 2 wrong usage, 3 no node or coordinator answers, 130 interrupted.`

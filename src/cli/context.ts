@@ -1,0 +1,153 @@
+/** What every command is given: the mesh when it asks for it, its way of printing, and its words and options. */
+import type { Command } from 'commander'
+import { MeshError } from '../../protocols/errors.ts'
+import { dataDirectory } from '../config.ts'
+import type { Mesh } from '../mesh/client.ts'
+import { type Column, type Fields, type Format, printList, printOne } from './output.ts'
+import type { World } from './world.ts'
+
+/** Adds the command `name` of a group to the program. */
+export type Register = (program: Command, context: Context, name: string) => void
+
+interface GlobalOptions {
+  data?: string
+  output?: Format
+}
+
+export class Context {
+  readonly world: World
+  exitCode = 0
+  format: Format = 'table'
+  dataDir = ''
+  /** Whether the command line holds `--`, behind which words are taken as they are. */
+  readonly hasDashes: boolean
+  #mesh: Promise<Mesh> | undefined
+
+  constructor(world: World, argv: readonly string[]) {
+    this.world = world
+    this.hasDashes = argv.includes('--')
+  }
+
+  /** The action of a command: reads the options that all share, then calls `run` with the command's own. */
+  action<O extends object>(command: Command, run: (options: O, words: string[]) => Promise<number | void>): Command {
+    return command.action(async (...given: unknown[]) => {
+      const self = given.at(-1) as Command
+      const options = self.optsWithGlobals<O & GlobalOptions>()
+      this.format = options.output ?? 'table'
+      this.dataDir = dataDirectory(options.data, this.world.env)
+      this.exitCode = (await run(options, self.args)) ?? 0
+    })
+  }
+
+  /** The connection to this machine's node; made once. Rejects with Unreachable, which says how to start one. */
+  mesh(): Promise<Mesh> {
+    this.#mesh ??= this.#connect()
+    return this.#mesh
+  }
+
+  async #connect(): Promise<Mesh> {
+    const { connect } = await import('../mesh.ts')
+    try {
+      return await connect({
+        dataDir: this.dataDir,
+        open: this.world.open,
+        onLost: (error) => this.say(`batchmesh: ${error.message} Trying again …`),
+        onBack: () => this.say('batchmesh: connected again'),
+      })
+    } catch (error) {
+      if (!(error instanceof MeshError) || error.code !== 'Unreachable') throw error
+      throw new MeshError(
+        'Unreachable',
+        `No Batchmesh node answers in ${this.dataDir}. Start one with "batchmesh up", or name another with --data.`,
+        {
+          cause: error,
+        },
+      )
+    }
+  }
+
+  list<T>(columns: readonly Column<T>[], rows: readonly T[]): Promise<void> {
+    return printList(this.world, this.format, columns, rows)
+  }
+
+  one(fields: Fields, view: unknown): Promise<void> {
+    return printOne(this.world, this.format, fields, view)
+  }
+
+  /** Says what was done: to people only, so that JSON and TSV hold results alone. */
+  done(sentence: string, view: Record<string, unknown>): Promise<void> {
+    if (this.format === 'table') return this.world.stdout.write(`${sentence}\n`)
+    return printOne(
+      this.world,
+      this.format,
+      Object.entries(view).map(([name, value]) => [name, String(value)] as const),
+      view,
+    )
+  }
+
+  /** A line on stderr. */
+  say(line: string): void {
+    void this.world.stderr.write(`${line}\n`)
+  }
+
+  async close(): Promise<void> {
+    const mesh = await this.#mesh?.catch(() => undefined)
+    await mesh?.close()
+  }
+}
+
+/** A value that may be given by position or by an Azure option name; `what` names it in the error. */
+export function given(value: string | undefined, what: string): string {
+  if (value === undefined || value === '') throw new MeshError('InvalidPropertyValue', `Name the ${what}.`)
+  return value
+}
+
+/** `J/T`, or J with --task-id, or --job-id and --task-id. */
+export function taskRef(word: string | undefined, options: { jobId?: string; taskId?: string }): { jobId: string; taskId: string } {
+  const [first, second, ...more] = word?.split('/') ?? []
+  if (more.length > 0) throw new MeshError('InvalidPropertyValue', `${word} is not a task. Write JOB/TASK.`)
+  const jobId = options.jobId ?? first
+  const taskId = options.taskId ?? second ?? (options.jobId !== undefined ? first : undefined)
+  if (!jobId || !taskId) throw new MeshError('InvalidPropertyValue', 'Name the task as JOB/TASK, or with --job-id and --task-id.')
+  return { jobId, taskId }
+}
+
+/** Reads a whole number in range. */
+export function integer(text: string | undefined, option: string, least: number, most = Number.MAX_SAFE_INTEGER): number | undefined {
+  if (text === undefined) return undefined
+  const number = Number(text)
+  if (!/^-?\d+$/.test(text) || number < least || number > most) {
+    const range = most === Number.MAX_SAFE_INTEGER ? `of at least ${least}` : `from ${least} to ${most}`
+    throw new MeshError('InvalidPropertyValue', `${option} ${text}: it is a whole number ${range}.`)
+  }
+  return number
+}
+
+/** Reads a number above zero. */
+export function positive(text: string | undefined, option: string): number | undefined {
+  if (text === undefined) return undefined
+  const number = Number(text)
+  if (text.trim() === '' || !Number.isFinite(number) || number <= 0)
+    throw new MeshError('InvalidPropertyValue', `${option} ${text}: it is a number above 0.`)
+  return number
+}
+
+/** Reads `k=v` pairs. */
+export function pairs(texts: readonly string[] | undefined, option: string): [string, string][] {
+  return (texts ?? []).map((text) => {
+    const at = text.indexOf('=')
+    if (at < 1) throw new MeshError('InvalidPropertyValue', `${option} ${text}: write it as name=value.`)
+    return [text.slice(0, at), text.slice(at + 1)]
+  })
+}
+
+/** For options that may be given several times. */
+export function collect(value: string, before: string[] | undefined): string[] {
+  return [...(before ?? []), value]
+}
+
+/** Reads one of some words. */
+export function oneOf<const W extends readonly string[]>(text: string, option: string, words: W): W[number] {
+  if (!words.includes(text)) throw new MeshError('InvalidPropertyValue', `${option} ${text}: it is one of ${words.join(', ')}.`)
+  return text
+}

@@ -1,0 +1,67 @@
+/** `batchmesh up --detach`: the node in a process of its own, which outlives this one. */
+import { spawn } from 'node:child_process'
+import { mkdir, open, readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import type { LogLevel } from '../../mesh/log.ts'
+import type { UpOptions } from '../../mesh/up-options.ts'
+import type { Context } from '../context.ts'
+
+interface Ready {
+  ready: { peer: string; meshId: string; welcome: string }
+}
+
+/** Starts the node, waits until it is ready or has failed, and answers the exit code. */
+export async function detach(context: Context, options: Omit<UpOptions, 'log'>, logLevel: LogLevel): Promise<number> {
+  const logDirectory = join(options.dataDir, 'log')
+  await mkdir(logDirectory, { recursive: true, mode: 0o700 })
+  const logPath = join(logDirectory, 'node.log')
+  const log = await open(logPath, 'a', 0o600)
+  const { size: logStart } = await log.stat()
+  const ending = import.meta.url.endsWith('.ts') ? 'ts' : 'js'
+  const main = fileURLToPath(new URL(`../main.${ending}`, import.meta.url))
+  const { BATCHMESH_JOIN: _, ...env } = context.world.env
+  const child = spawn(process.execPath, [...process.execArgv, main, ...words(options, logLevel)], {
+    detached: true,
+    cwd: context.world.cwd,
+    stdio: ['ignore', log.fd, log.fd, 'ipc'],
+    // A token in the arguments would be shown to every user of the machine by ps.
+    env: options.join === undefined ? env : { ...env, BATCHMESH_JOIN: options.join },
+  })
+  const outcome = await new Promise<Ready | number | Error>((resolve) => {
+    child.once('message', (message) => resolve(message as Ready))
+    child.once('exit', (code) => resolve(code ?? 1))
+    child.once('error', resolve)
+  })
+  await log.close()
+  if (typeof outcome === 'object' && 'ready' in outcome) {
+    if (child.connected) child.disconnect()
+    child.unref()
+    await context.done(`${outcome.ready.welcome}It runs in the background (process ${child.pid}); its log is ${logPath}`, {
+      peer: outcome.ready.peer,
+      meshId: outcome.ready.meshId,
+      pid: child.pid,
+      log: logPath,
+    })
+    return 0
+  }
+  if (outcome instanceof Error) throw outcome
+  // The child has said why in its log, in the same words that the foreground would have used.
+  const said = (await readFile(logPath)).subarray(logStart).toString('utf8').trim().split('\n').slice(-10)
+  for (const line of said) context.say(line)
+  if (said.join('') === '') context.say(`batchmesh: the node ended before it was ready (exit code ${outcome}); see ${logPath}`)
+  return outcome === 0 ? 1 : outcome
+}
+
+function words(options: Omit<UpOptions, 'log'>, logLevel: LogLevel): string[] {
+  const list = ['up', '--data', options.dataDir, '--port', String(options.port), '--class', options.class, '--log-level', logLevel]
+  for (const address of options.listen) list.push('--listen', address)
+  for (const address of options.announce) list.push('--announce', address)
+  for (const address of options.bootstrap) list.push('--bootstrap', address)
+  if (!options.mdns) list.push('--no-mdns')
+  if (options.lendCpus !== undefined) list.push('--lend-cpus', String(options.lendCpus))
+  if (options.lendMemoryMiB !== undefined) list.push('--lend-memory', `${options.lendMemoryMiB}MiB`)
+  for (const [name, value] of Object.entries(options.labels)) list.push('--label', `${name}=${value}`)
+  if (options.name !== undefined) list.push('--name', options.name)
+  return list
+}

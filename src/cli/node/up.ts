@@ -1,0 +1,153 @@
+/** `batchmesh up`. */
+import { hostname } from 'node:os'
+import { text as readAll } from 'node:stream/consumers'
+import { type Command, Option } from 'commander'
+import { MeshError } from '../../../protocols/errors.ts'
+import { memoryMiB } from '../../../protocols/model/vm-sizes.ts'
+import { defaultPort } from '../../config.ts'
+import type { LogLevel } from '../../mesh/log.ts'
+import type { RunningNode, UpOptions } from '../../mesh/up-options.ts'
+import { type Context, collect, integer, pairs, positive } from '../context.ts'
+
+interface Options {
+  join?: string
+  port: string
+  listen?: string[]
+  announce?: string[]
+  bootstrap?: string[]
+  mdns: boolean
+  lendCpus?: string
+  lendMemory?: string
+  label?: string[]
+  class: 'dedicated' | 'low-priority'
+  name?: string
+  detach?: boolean
+  logLevel: LogLevel
+}
+
+export function register(program: Command, context: Context): void {
+  const command = program
+    .command('up')
+    .description(
+      'Starts this machine’s node. The first start founds a mesh (this machine is then its coordinator) and prints how to add another machine; with --join it joins one. Later starts resume what the data directory holds.',
+    )
+    .option('--join <token>', 'join a mesh: the token, a file that holds it, or - for standard input')
+    .option('--port <number>', 'TCP port to listen on; 0 picks a free one', String(defaultPort))
+    .option('--listen <address>', 'address to listen on, default all; may repeat', collect)
+    .option('--announce <multiaddr>', 'address to tell others; may repeat', collect)
+    .option('--bootstrap <multiaddr>', 'peer to dial first; may repeat', collect)
+    .option('--no-mdns', 'do not look for peers on the local network')
+    .option('--lend-cpus <number>', 'cores to lend, default all')
+    .option('--lend-memory <amount>', 'memory to lend, such as 8GiB')
+    .option('--label <name=value>', 'label that pools and tasks can ask for; may repeat', collect)
+    .addOption(
+      new Option('--class <class>', 'low-priority machines may leave at any time')
+        .choices(['dedicated', 'low-priority'])
+        .default('dedicated'),
+    )
+    .option('--name <name>', 'name shown for this machine, default its host name')
+    .option('--detach', 'return when the node is ready and leave it running')
+    .addOption(new Option('--log-level <level>').choices(['debug', 'info', 'warn', 'error']).default('info'))
+    .addHelpText(
+      'after',
+      `
+Examples:
+  batchmesh up                                   found a mesh, in the foreground
+  batchmesh up --join mesh.token --detach        join one, in the background
+  batchmesh up --lend-cpus 4 --class low-priority --label room=lab`,
+    )
+  context.action<Options>(command, async (options) => {
+    const chosen = await upOptions(options, context)
+    if (options.detach === true) {
+      const { detach } = await import('./detach.ts')
+      return detach(context, chosen, options.logLevel)
+    }
+    return runNode(context, chosen, options.logLevel)
+  })
+}
+
+async function upOptions(options: Options, context: Context): Promise<Omit<UpOptions, 'log'>> {
+  const port = integer(options.port, '--port', 0, 65_535)!
+  return {
+    dataDir: context.dataDir,
+    join: await joinToken(options.join ?? context.world.env['BATCHMESH_JOIN'], context),
+    port,
+    listen: options.listen ?? [],
+    announce: options.announce ?? [],
+    bootstrap: options.bootstrap ?? [],
+    mdns: options.mdns,
+    lendCpus: positive(options.lendCpus, '--lend-cpus'),
+    lendMemoryMiB: options.lendMemory === undefined ? undefined : memoryMiB(options.lendMemory),
+    labels: Object.fromEntries(pairs(options.label, '--label')),
+    class: options.class,
+    name: options.name ?? hostname(),
+  }
+}
+
+/** The token itself, or what the file or standard input holds. */
+async function joinToken(given: string | undefined, context: Context): Promise<string | undefined> {
+  if (given === undefined || given === '') return undefined
+  let token = given
+  if (given === '-') token = await readAll(context.world.stdin)
+  else {
+    const { readFile } = await import('node:fs/promises')
+    try {
+      token = await readFile(given, 'utf8')
+    } catch (error) {
+      // What is no file is taken as the token itself, unless it plainly is a path.
+      const code = (error as NodeJS.ErrnoException).code
+      const isPath = /^[./~]/.test(given)
+      if (isPath || (code !== 'ENOENT' && code !== 'ENAMETOOLONG' && code !== 'ENOTDIR'))
+        throw new MeshError('InvalidPropertyValue', `The token file ${given} cannot be read: ${(error as Error).message}`, { cause: error })
+    }
+  }
+  token = token.trim()
+  if (token === '' || /\s/.test(token))
+    throw new MeshError('InvalidPropertyValue', '--join holds no token. Make one on a machine of the mesh: batchmesh invite')
+  return token
+}
+
+/** Runs the node in this process until it has ended. */
+async function runNode(context: Context, options: Omit<UpOptions, 'log'>, least: LogLevel): Promise<number> {
+  const { world } = context
+  const [{ startNode }, { makeLog }] = await Promise.all([import('../../mesh.ts'), import('../../mesh/log.ts')])
+  const log = makeLog({ readable: world.stderr.isTTY, least, write: (line) => void world.stderr.write(line) })
+  if (options.join !== undefined) await world.stdout.write(`${joiningMeans}\n`)
+  const node = await startNode({ ...options, log })
+  let interrupts = 0
+  const unhook = world.onInterrupt(() => {
+    interrupts += 1
+    log('info', interrupts === 1 ? 'stopping; running tasks are given up' : 'stopping at once')
+    node.stop({ drain: false }).catch((error: unknown) => log('error', 'the node did not stop cleanly', { error }))
+  })
+  try {
+    await world.stdout.write(welcome(node))
+    // A detaching parent waits for this.
+    process.send?.({ ready: { peer: node.peer, meshId: node.meshId, welcome: welcome(node) } })
+    await node.ended
+    return 0
+  } finally {
+    unhook()
+  }
+}
+
+export const joiningMeans = 'Joining means: submitters of this mesh can run programs on this machine, as the user that tasks run as.'
+
+/** What is printed when the node is ready. */
+export function welcome(node: RunningNode): string {
+  const lines = [`Node ${node.name} (${node.peer}) ${verbs[node.how]} mesh ${node.meshId}.`]
+  if (node.how === 'joined') lines.push(`Submitters of this mesh can run programs here as user ${node.taskUser}.`)
+  if (node.invitation !== undefined) {
+    lines.push(
+      '',
+      'To add a machine, run there:',
+      '',
+      `  batchmesh up --join ${node.invitation}`,
+      '',
+      'For another token later: batchmesh invite',
+    )
+  }
+  return `${lines.join('\n')}\n`
+}
+
+const verbs = { founded: 'founded', joined: 'joined', resumed: 'is back in' } as const

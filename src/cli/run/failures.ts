@@ -1,0 +1,55 @@
+/** Failed tasks in groups: the same failure of a thousand tasks is said once. */
+import type { TaskEvent } from '../../../protocols/control.ts'
+
+export interface FailureGroup {
+  /** What happened, such as `exit code 2`. */
+  what: string
+  taskIds: string[]
+  /** The end of stderr of the first of them. */
+  stderr: string[]
+}
+
+const shownLines = 5
+const shownTasks = 8
+
+function what({ exitCode, failureInfo }: TaskEvent): string {
+  if (failureInfo !== undefined && failureInfo.code !== 'FailureExitCode') return `${failureInfo.code}: ${failureInfo.message}`
+  return exitCode === undefined
+    ? 'failed before it could run'
+    : `exit code ${exitCode}${exitCode > 128 && exitCode < 160 ? ` (signal ${exitCode - 128})` : ''}`
+}
+
+function lastLines(text: string | undefined): string[] {
+  return (text ?? '')
+    .trimEnd()
+    .split('\n')
+    .filter((line) => line.trim() !== '')
+    .slice(-shownLines)
+}
+
+/** Failures are alike when the same thing happened and their stderr ends alike, numbers and names of files aside. */
+export class Failures {
+  readonly #groups = new Map<string, FailureGroup>()
+
+  add(task: TaskEvent): void {
+    const stderr = lastLines(task.stderrTail)
+    const ending = (stderr.at(-1) ?? '').replaceAll(/['"][^'"]*['"]|\S*[/.]\S*|0x[0-9a-f]+|\d+/gi, '*')
+    const key = `${what(task).replaceAll(/\d+(?= |$)/g, (n) => (task.failureInfo?.code === 'FailureExitCode' ? n : '*'))}\n${ending}`
+    const group = this.#groups.get(key)
+    if (group !== undefined) group.taskIds.push(task.taskId)
+    else this.#groups.set(key, { what: what(task), taskIds: [task.taskId], stderr })
+  }
+
+  get groups(): FailureGroup[] {
+    return [...this.#groups.values()].sort((a, b) => b.taskIds.length - a.taskIds.length)
+  }
+
+  /** Lines for people, largest group first. */
+  lines(): string[] {
+    return this.groups.flatMap(({ what, taskIds, stderr }) => {
+      const ids = [...taskIds].sort()
+      const named = ids.slice(0, shownTasks).join(', ') + (ids.length > shownTasks ? ` and ${ids.length - shownTasks} more` : '')
+      return [`${ids.length === 1 ? '1 task' : `${ids.length} tasks`} failed: ${what} (${named})`, ...stderr.map((line) => `    ${line}`)]
+    })
+  }
+}

@@ -1,0 +1,126 @@
+/** Results of tasks as they end: outputs are written, or listed; standard output is printed. */
+import { join, resolve } from 'node:path'
+import type { TaskEvent } from '../../../protocols/control.ts'
+import { toMeshError } from '../../../protocols/errors.ts'
+import { fetchBlob, readBlob } from '../../mesh/blobs.ts'
+import type { Mesh } from '../../mesh/client.ts'
+import { writeWhole } from '../../mesh/files.ts'
+import { readTaskFile } from '../task-files.ts'
+import type { World } from '../world.ts'
+
+export interface Output {
+  taskId: string
+  path: string
+  blob: string
+  size: number
+  mode?: number
+  /** Where it was written. */
+  file?: string
+}
+
+export interface ResultOptions {
+  jobId: string
+  world: World
+  signal: AbortSignal
+  /** Directory that a task's outputs go to; undefined: they stay in the mesh. */
+  directory: (taskId: string) => string | undefined
+  /** Blob that lay at a path of the task's directory before it started: unchanged, it is no result. */
+  before: (taskId: string, path: string) => string | undefined
+  /** Whether to print a task's standard output (and error). */
+  printsStdout: (taskId: string) => boolean
+  printsStderr: (taskId: string) => boolean
+  /** Called before something is printed. */
+  onPrint: () => void
+}
+
+/** Tasks whose files are fetched at once. */
+const tasksAtOnce = 4
+
+export class Results {
+  readonly outputs: Output[] = []
+  /** What could not be fetched or written, a sentence each. */
+  readonly problems: string[] = []
+  readonly #mesh: Mesh
+  readonly #options: ResultOptions
+  readonly #queue: TaskEvent[] = []
+  readonly #working = new Set<Promise<void>>()
+  readonly #writers = new Map<string, string>()
+  #printed: Promise<void> = Promise.resolve()
+
+  constructor(mesh: Mesh, options: ResultOptions) {
+    this.#mesh = mesh
+    this.#options = options
+  }
+
+  /** Takes a completed task; returns at once. */
+  add(task: TaskEvent): void {
+    const { taskId } = task
+    if (this.#options.printsStdout(taskId)) this.#print(taskId, 'stdout.txt')
+    if (this.#options.printsStderr(taskId)) this.#print(taskId, 'stderr.txt')
+    this.#queue.push(task)
+    if (this.#working.size < tasksAtOnce) {
+      const worker = this.#work().finally(() => this.#working.delete(worker))
+      this.#working.add(worker)
+    }
+  }
+
+  /** Resolves when all that was added is written and printed. */
+  async settled(): Promise<void> {
+    while (this.#working.size > 0) await Promise.all(this.#working)
+    await this.#printed
+    this.outputs.sort((a, b) => (a.taskId === b.taskId ? (a.path < b.path ? -1 : 1) : a.taskId < b.taskId ? -1 : 1))
+  }
+
+  async #work(): Promise<void> {
+    for (let task = this.#queue.shift(); task !== undefined; task = this.#queue.shift()) {
+      for (const output of task.outputs ?? []) {
+        if (this.#options.before(task.taskId, output.path) === output.blob) continue
+        await this.#take({ taskId: task.taskId, ...output })
+      }
+    }
+  }
+
+  async #take(output: Output): Promise<void> {
+    const { world, signal } = this.#options
+    this.outputs.push(output)
+    const directory = this.#options.directory(output.taskId)
+    if (directory === undefined) return
+    const file = join(resolve(world.cwd, directory), output.path)
+    const other = this.#writers.get(file)
+    if (other !== undefined) {
+      this.problems.push(
+        `${file} is there already from task ${other}; that of task ${output.taskId} is kept as blob ${output.blob}. Give --to a placeholder, such as {name}/ or {index}/.`,
+      )
+      return
+    }
+    this.#writers.set(file, output.taskId)
+    try {
+      await fetchBlob(this.#mesh, output.blob, signal)
+      await writeWhole(file, readBlob(this.#mesh, output.blob, output.size, signal), output.mode)
+      output.file = file
+    } catch (error) {
+      if (signal.aborted) return
+      this.problems.push(
+        `${output.path} of task ${output.taskId} (blob ${output.blob}) could not be written to ${file}: ${toMeshError(error).message}`,
+      )
+    }
+  }
+
+  /** One task's text at a time, whole, in the order in which they ended. */
+  #print(taskId: string, name: 'stdout.txt' | 'stderr.txt'): void {
+    const { world, jobId, signal } = this.#options
+    const stream = name === 'stdout.txt' ? world.stdout : world.stderr
+    this.#printed = this.#printed.then(async () => {
+      try {
+        for await (const piece of readTaskFile(this.#mesh, { jobId, taskId }, name, { signal })) {
+          this.#options.onPrint()
+          await stream.write(piece)
+        }
+      } catch (error) {
+        // A task that never ran has no such file; why it did not run is said with the failures.
+        const { code, message } = toMeshError(error)
+        if (!signal.aborted && code !== 'FileNotFound') this.problems.push(`${name} of task ${taskId} cannot be read: ${message}`)
+      }
+    })
+  }
+}

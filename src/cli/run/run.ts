@@ -1,0 +1,291 @@
+/** One `batchmesh run`, from the first upload to the exit code. */
+import { MeshError } from '../../../protocols/errors.ts'
+import type { ResourceFile } from '../../../protocols/model/task.ts'
+import { Uploader } from '../../mesh/blobs.ts'
+import type { Mesh } from '../../mesh/client.ts'
+import type { Context } from '../context.ts'
+import { showBytes, showDuration } from '../format.ts'
+import { addTasks } from '../submit.ts'
+import { Failures } from './failures.ts'
+import { follow } from './follow.ts'
+import { Interrupts } from './interrupts.ts'
+import { type RunPlan, reduceId } from './plan.ts'
+import { makeProgress, type Progress } from './progress.ts'
+import { type Output, Results } from './results.ts'
+
+export interface RunOptions {
+  jobId: string
+  /** The id was made up by this command, so a job of this name can only be its own. */
+  isOwnId: boolean
+  poolId?: string
+  detach: boolean
+  printsStdout: boolean
+  quiet: boolean
+}
+
+/** Blobs of what a run brings along. */
+interface Uploads {
+  inputs: string[]
+  shared: ResourceFile[]
+}
+
+export class Run {
+  readonly #context: Context
+  readonly #mesh: Mesh
+  readonly #plan: RunPlan
+  readonly #options: RunOptions
+  readonly #progress: Progress
+  readonly #interrupts: Interrupts
+  readonly #failures = new Failures()
+  readonly #positions = new Map<string, number>()
+  /** What lay in the reduce step's directory before it ran. */
+  readonly #reduceInputs = new Map<string, string>()
+  readonly #began = Date.now()
+  #succeeded = 0
+  #failed = 0
+
+  constructor(context: Context, mesh: Mesh, plan: RunPlan, options: RunOptions) {
+    this.#context = context
+    this.#mesh = mesh
+    this.#plan = plan
+    this.#options = options
+    this.#progress = makeProgress(context.world, options.quiet)
+    this.#interrupts = new Interrupts(context.world, this.#progress)
+    for (let at = 0; at < plan.count; at += 1) this.#positions.set(plan.taskId(at), at)
+  }
+
+  /** Answers the exit code. */
+  async execute(): Promise<number> {
+    const { jobId } = this.#options
+    const { signal } = this.#interrupts
+    let isSubmitted = false
+    let uploads: Uploads
+    try {
+      uploads = await this.#upload()
+      await this.#addJob()
+      isSubmitted = true
+      await this.#submit(uploads)
+      this.#interrupts.allowDetach()
+      if (this.#options.detach) {
+        await this.#context.done(jobId, { jobId, tasks: this.#plan.count })
+        this.#context.say(`The job goes on by itself. Wait for it, and get its results: batchmesh job wait ${jobId} --to DIR`)
+        return 0
+      }
+      return await this.#watch(uploads)
+    } catch (error) {
+      if (!signal.aborted) throw error
+      return await this.#left(isSubmitted)
+    } finally {
+      this.#interrupts.close()
+      this.#progress.stop()
+    }
+  }
+
+  async #upload(): Promise<Uploads> {
+    const { inputs = [], shared } = this.#plan.request
+    const brought = inputs.filter(({ isShared }) => !isShared)
+    this.#progress.upload(
+      brought.reduce((sum, { size }) => sum + size, 0) +
+        shared.reduce((sum, { files }) => sum + files.reduce((s, { size }) => s + size, 0), 0),
+    )
+    const uploader = new Uploader(this.#mesh, { signal: this.#interrupts.signal, onBytes: (count) => this.#progress.uploaded(count) })
+    const staged: ResourceFile[] = []
+    for (const { path, source } of shared) staged.push({ filePath: path, blob: (await uploader.put(source)).id, shared: true })
+    const blobs = await uploader.putFiles(brought)
+    let next = 0
+    const ids = inputs.map(({ isShared }) => (isShared ? '' : blobs[next++]!.id))
+    this.#progress.stop()
+    return { inputs: ids, shared: staged }
+  }
+
+  async #addJob(): Promise<void> {
+    const { jobId, poolId, isOwnId } = this.#options
+    try {
+      const job = { id: jobId, usesTaskDependencies: this.#plan.request.reduce !== undefined, ...(poolId === undefined ? {} : { poolId }) }
+      await this.#mesh.control.call('addJob', job, { signal: this.#interrupts.signal, persist: true })
+    } catch (error) {
+      // A repeated request whose first answer was lost finds its own job.
+      if (!isOwnId || !(error instanceof MeshError) || error.code !== 'JobExists') throw error
+    }
+  }
+
+  async #submit(uploads: Uploads): Promise<void> {
+    const { jobId } = this.#options
+    const { signal } = this.#interrupts
+    const plan = this.#plan
+    const tasks = function* () {
+      for (let at = 0; at < plan.count; at += 1) {
+        const input = plan.request.inputs?.[at]
+        const own: ResourceFile[] = input === undefined || input.isShared ? [] : [{ filePath: input.path, blob: uploads.inputs[at]! }]
+        yield plan.spec(at, [...uploads.shared, ...own])
+      }
+    }
+    await addTasks(this.#mesh, jobId, tasks(), { signal, isOwnJob: true })
+    if (plan.request.reduce === undefined) await this.#endByItself()
+  }
+
+  /** Now that all tasks are in, the job may end as soon as they are complete. */
+  async #endByItself(): Promise<void> {
+    const { signal } = this.#interrupts
+    await this.#mesh.control.call(
+      'updateJob',
+      { jobId: this.#options.jobId, onAllTasksComplete: 'terminatejob' },
+      { signal, persist: true },
+    )
+  }
+
+  async #watch(uploads: Uploads): Promise<number> {
+    const { jobId } = this.#options
+    const { signal } = this.#interrupts
+    const plan = this.#plan
+    const isSingle = plan.count === 1 && plan.request.reduce === undefined
+    const printsText = this.#context.format === 'table'
+    const results = new Results(this.#mesh, {
+      jobId,
+      world: this.#context.world,
+      signal,
+      directory: (taskId) => (taskId === reduceId ? plan.reduceDirectory() : plan.directory(this.#positions.get(taskId) ?? 0)),
+      before: (taskId, path) => {
+        if (taskId === reduceId) return this.#reduceInputs.get(path)
+        const at = this.#positions.get(taskId)
+        return at !== undefined && plan.request.inputs?.[at]?.path === path ? uploads.inputs[at] : undefined
+      },
+      printsStdout: (taskId) => printsText && (isSingle || taskId === reduceId || this.#options.printsStdout),
+      printsStderr: () => printsText && isSingle,
+      onPrint: () => this.#progress.clear(),
+    })
+    const seen = new Set<string>()
+    const until = (expected: number) =>
+      follow(this.#mesh, jobId, {
+        seen,
+        signal,
+        expected,
+        onCounts: (counts) => this.#progress.counts(counts),
+        onEnded: (task) => {
+          if (task.result === 'success') this.#succeeded += 1
+          else {
+            this.#failed += 1
+            // The whole stderr of a single task is printed anyway.
+            this.#failures.add(isSingle && printsText ? { ...task, stderrTail: undefined } : task)
+          }
+          results.add(task)
+        },
+      })
+    this.#progress.tasks(plan.count)
+    let end = await until(plan.count)
+    await this.#settle(results)
+    if (end === 'complete' && plan.request.reduce !== undefined && (await this.#submitReduce(uploads, results))) {
+      this.#progress.tasks(plan.count + 1, 'reducing')
+      end = await until(plan.count + 1)
+      await this.#settle(results)
+    }
+    this.#progress.stop()
+    return await this.#report(results, end)
+  }
+
+  async #settle(results: Results): Promise<void> {
+    await results.settled()
+    this.#interrupts.signal.throwIfAborted()
+  }
+
+  /** False when the reduce step cannot run. */
+  async #submitReduce(uploads: Uploads, results: Results): Promise<boolean> {
+    const { jobId } = this.#options
+    const { signal } = this.#interrupts
+    const problem = this.#failed > 0 ? `${this.#failed} of its tasks failed` : collision(results.outputs)
+    if (problem !== undefined) {
+      if (this.#failed === 0) results.problems.push(problem)
+      this.#context.say(`The reduce step is not run: ${problem}`)
+      await this.#mesh.control.call('terminateJob', { jobId, terminateReason: 'ReduceNotRun' }, { signal, persist: true })
+      return false
+    }
+    const files = results.outputs.map(
+      ({ path, blob, mode }): ResourceFile => ({
+        filePath: path,
+        blob,
+        ...(mode === undefined || (mode & 0o111) === 0 ? {} : { fileMode: '0770' }),
+      }),
+    )
+    for (const { path, blob } of results.outputs) this.#reduceInputs.set(path, blob)
+    await addTasks(this.#mesh, jobId, [this.#plan.reduceSpec([...uploads.shared, ...files])], { signal, isOwnJob: true })
+    await this.#endByItself()
+    return true
+  }
+
+  async #report(results: Results, end: 'complete' | 'ended'): Promise<number> {
+    const { jobId } = this.#options
+    const context = this.#context
+    const notRun = this.#plan.count - this.#positionsSeen()
+    if (context.format === 'json') {
+      await context.one([], {
+        jobId,
+        succeeded: this.#succeeded,
+        failed: this.#failed,
+        notRun,
+        outputs: results.outputs,
+        failures: this.#failures.groups,
+        problems: results.problems,
+      })
+    } else if (results.outputs.length > 0 && (context.format === 'tsv' || this.#plan.request.to === undefined)) {
+      await context.list<Output>(
+        [
+          { title: 'task', value: (o) => o.taskId },
+          { title: 'path', value: (o) => o.path },
+          { title: 'size', value: (o) => showBytes(o.size), right: true },
+          { title: 'blob', value: (o) => o.blob },
+          ...(this.#plan.request.to === undefined ? [] : [{ title: 'file', value: (o: Output) => o.file }]),
+        ],
+        results.outputs,
+      )
+    }
+    for (const line of this.#failures.lines()) context.say(line)
+    for (const problem of results.problems) context.say(`batchmesh: ${problem}`)
+    if (end === 'ended' && notRun > 0) context.say(`batchmesh: the job was ended before ${notRun} of its tasks ran`)
+    const isGood = this.#failed === 0 && results.problems.length === 0 && end === 'complete'
+    if (!this.#options.quiet) {
+      const written = results.outputs.filter(({ file }) => file !== undefined).length
+      const files = this.#plan.request.to === undefined ? '' : `, ${written} ${written === 1 ? 'file' : 'files'} written`
+      context.say(
+        `${this.#succeeded} succeeded, ${this.#failed} failed${files} in ${showDuration(Date.now() - this.#began)} (job ${jobId})`,
+      )
+    }
+    return isGood ? 0 : 1
+  }
+
+  #positionsSeen(): number {
+    return Math.min(this.#plan.count, this.#succeeded + this.#failed)
+  }
+
+  /** Ends as the user decided at the interruption. */
+  async #left(isSubmitted: boolean): Promise<number> {
+    const { jobId } = this.#options
+    const context = this.#context
+    this.#progress.stop()
+    if (!isSubmitted) context.say('batchmesh: interrupted; nothing was submitted')
+    else if (this.#interrupts.decision === 'stop') {
+      await this.#mesh.control.call('terminateJob', { jobId, terminateReason: 'UserTerminate' })
+      context.say(`batchmesh: interrupted; job ${jobId} is being stopped`)
+    } else {
+      const reduce =
+        this.#plan.request.reduce !== undefined && !this.#reduceIsIn() ? ' Its reduce step has not been submitted and will not run.' : ''
+      context.say(`batchmesh: detached; job ${jobId} goes on.${reduce} Wait for it: batchmesh job wait ${jobId}`)
+    }
+    return 130
+  }
+
+  #reduceIsIn(): boolean {
+    return this.#reduceInputs.size > 0
+  }
+}
+
+/** Two tasks made a file of the same path, which the reduce step would get twice. */
+function collision(outputs: readonly Output[]): string | undefined {
+  const makers = new Map<string, string>()
+  for (const { path, taskId } of outputs) {
+    const other = makers.get(path)
+    if (other !== undefined && other !== taskId)
+      return `tasks ${other} and ${taskId} both made ${path}; name it by a placeholder, such as {name} or {index}`
+    makers.set(path, taskId)
+  }
+  return undefined
+}

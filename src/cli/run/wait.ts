@@ -1,0 +1,63 @@
+/** `batchmesh job wait`. */
+import type { Context } from '../context.ts'
+import { interruptible } from '../interrupt.ts'
+import { Failures } from './failures.ts'
+import { follow } from './follow.ts'
+import { makeProgress } from './progress.ts'
+import { Results } from './results.ts'
+
+/** Follows a job until all its tasks are complete; answers the exit code. */
+export async function waitForJob(context: Context, jobId: string, options: { to?: string; quiet: boolean }): Promise<number> {
+  const mesh = await context.mesh()
+  const job = await mesh.control.call('getJob', { jobId })
+  const progress = makeProgress(context.world, options.quiet)
+  const failures = new Failures()
+  let failed = 0
+  let succeeded = 0
+  try {
+    return await interruptible(context.world, async (signal) => {
+      const results = new Results(mesh, {
+        jobId,
+        world: context.world,
+        signal,
+        directory: () => options.to,
+        before: () => undefined,
+        printsStdout: () => false,
+        printsStderr: () => false,
+        onPrint: () => progress.clear(),
+      })
+      progress.tasks(job.counts.active + job.counts.running + job.counts.completed)
+      const end = await follow(mesh, jobId, {
+        seen: new Set(),
+        signal,
+        onCounts: (counts) => progress.counts(counts),
+        onEnded: (task) => {
+          if (task.result === 'success') succeeded += 1
+          else {
+            failed += 1
+            failures.add(task)
+          }
+          if (options.to !== undefined) results.add(task)
+        },
+      })
+      await results.settled()
+      signal.throwIfAborted()
+      progress.stop()
+      if (context.format !== 'table')
+        await context.one(
+          [
+            ['succeeded', succeeded],
+            ['failed', failed],
+          ],
+          { jobId, succeeded, failed, failures: failures.groups, outputs: results.outputs, problems: results.problems },
+        )
+      for (const line of failures.lines()) context.say(line)
+      for (const problem of results.problems) context.say(`batchmesh: ${problem}`)
+      if (!options.quiet)
+        context.say(`${succeeded} succeeded, ${failed} failed${end === 'ended' ? '; the job was ended' : ''} (job ${jobId})`)
+      return failed > 0 || results.problems.length > 0 || (end === 'ended' && succeeded + failed === 0) ? 1 : 0
+    })
+  } finally {
+    progress.stop()
+  }
+}

@@ -1,0 +1,92 @@
+/** `batchmesh task logs` and `batchmesh task file …`. */
+import { basename, resolve } from 'node:path'
+import type { Command } from 'commander'
+import { MeshError } from '../../protocols/errors.ts'
+import type { FileEntry } from '../../protocols/files.ts'
+import { type Context, given, taskRef } from './context.ts'
+import { showBytes, showTime } from './format.ts'
+import type { Column } from './output.ts'
+import { readTaskFile } from './task-files.ts'
+
+interface RefOptions {
+  jobId?: string
+  taskId?: string
+}
+
+const columns: Column<FileEntry>[] = [
+  { title: 'name', value: (f) => (f.isDirectory ? `${f.name}/` : f.name) },
+  { title: 'size', value: (f) => (f.isDirectory ? '' : showBytes(f.size)), right: true },
+  { title: 'changed', value: (f) => showTime(f.lastModified) },
+]
+
+export function registerFiles(group: Command, context: Context): void {
+  const logs = group
+    .command('logs')
+    .description('Prints what a task wrote to its standard output.')
+    .argument('[task]', 'JOB/TASK')
+    .option('--job-id <id>')
+    .option('--task-id <id>')
+    .option('-f, --follow', 'wait for more until the task has ended')
+    .option('--stderr', 'its standard error instead')
+    .addHelpText('after', '\nExample:\n  batchmesh task logs render/0042 -f')
+  context.action<RefOptions & { follow?: boolean; stderr?: boolean }>(logs, async (options, [word]) => {
+    const name = options.stderr === true ? 'stderr.txt' : 'stdout.txt'
+    const { interruptible } = await import('./interrupt.ts')
+    const mesh = await context.mesh()
+    await interruptible(context.world, async (signal) => {
+      for await (const piece of readTaskFile(mesh, taskRef(word, options), name, { follow: options.follow, signal }))
+        await context.world.stdout.write(piece)
+    })
+  })
+
+  const files = group.command('file').description('Files in the directory of a task, on the machine that ran it.')
+  const list = files
+    .command('list')
+    .description('Lists the files of a task.')
+    .argument('[task]', 'JOB/TASK')
+    .option('--job-id <id>')
+    .option('--task-id <id>')
+    .option('--recursive', 'also what is in directories')
+    .addHelpText('after', '\nExample:\n  batchmesh task file list render/0042 --recursive')
+  context.action<RefOptions & { recursive?: boolean }>(list, async (options, [word]) => {
+    const mesh = await context.mesh()
+    const answer = await mesh.control.call('listTaskFiles', { ...taskRef(word, options), recursive: options.recursive ?? false })
+    await context.list(columns, answer.files)
+    if (answer.more) context.say('batchmesh: there are more files than are shown; list a directory below')
+  })
+
+  const download = files
+    .command('download')
+    .description('Copies a file of a task to this machine.')
+    .argument('[task]', 'JOB/TASK')
+    .argument('[file]', 'relative to the task directory: stdout.txt, wd/out.png')
+    .option('--job-id <id>')
+    .option('--task-id <id>')
+    .option('--file-path <path>', 'the file, as Azure’s option')
+    .option('--destination <path>', 'file to write, default its name here; - for standard output')
+    .addHelpText('after', '\nExample:\n  batchmesh task file download render/0042 wd/out.png --destination frame42.png')
+  context.action<RefOptions & { filePath?: string; destination?: string }>(download, async (options, words) => {
+    const isNamed = options.jobId !== undefined && options.taskId !== undefined
+    const [word, file] = isNamed ? [undefined, words[0]] : words
+    const ref = taskRef(word, options)
+    const name = given(options.filePath ?? file, 'file, such as wd/out.png')
+    const { interruptible } = await import('./interrupt.ts')
+    const mesh = await context.mesh()
+    await interruptible(context.world, async (signal) => {
+      const pieces = readTaskFile(mesh, ref, name, { signal })
+      if (options.destination === '-') {
+        for await (const piece of pieces) await context.world.stdout.write(piece)
+        return
+      }
+      const { writeWhole } = await import('../mesh/files.ts')
+      const destination = resolve(context.world.cwd, options.destination ?? basename(name))
+      try {
+        await writeWhole(destination, pieces)
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== 'EISDIR') throw error
+        throw new MeshError('InvalidPropertyValue', `${destination} is a directory; name the file to write.`, { cause: error })
+      }
+      await context.done(`Wrote ${destination}.`, { file: name, destination })
+    })
+  })
+}

@@ -1,0 +1,270 @@
+/** `batchmesh task …`. The files of tasks are in task-file.ts. */
+import { resolve } from 'node:path'
+import { type Command, Option } from 'commander'
+import { MeshError } from '../../protocols/errors.ts'
+import { blobIdSchema } from '../../protocols/ids.ts'
+import { shellHint } from '../../protocols/model/command-line.ts'
+import type { TaskState, TaskView } from '../../protocols/model/task.ts'
+import { memoryMiB } from '../../protocols/model/vm-sizes.ts'
+import type { Mesh } from '../mesh/client.ts'
+import { type Context, collect, given, integer, pairs, positive, taskRef } from './context.ts'
+import { parseDependencies } from './dependencies.ts'
+import { durationMs, showDuration, showTime } from './format.ts'
+import { checkTask, type JsonObject, localFileProperty, readJson, tasksFromJson } from './json-file.ts'
+import type { Column, Fields } from './output.ts'
+import { registerFiles } from './task-file.ts'
+
+export function register(program: Command, context: Context): void {
+  const group = program.command('task').description('Tasks of a job. A task is named JOB/TASK.')
+  create(group, context)
+  list(group, context)
+
+  const show = group
+    .command('show')
+    .description('Shows a task: its outcome, its machine, its outputs.')
+    .argument('[task]', 'JOB/TASK')
+    .option('--job-id <id>')
+    .option('--task-id <id>')
+    .addHelpText('after', '\nExample:\n  batchmesh task show render/0042')
+  context.action<{ jobId?: string; taskId?: string }>(show, async (options, [word]) => {
+    const mesh = await context.mesh()
+    const view = await mesh.control.call('getTask', taskRef(word, options))
+    await context.one(fields(view), view)
+  })
+
+  const verbs = {
+    stop: ['terminateTask', 'Stops a task; it completes as failed.', 'stopped'],
+    reactivate: ['reactivateTask', 'Runs a failed task again.', 'waiting to run again'],
+  } as const
+  for (const [verb, [call, description, done]] of Object.entries(verbs)) {
+    const command = group
+      .command(verb)
+      .description(description)
+      .argument('[task]', 'JOB/TASK')
+      .option('--job-id <id>')
+      .option('--task-id <id>')
+      .addHelpText('after', `\nExample:\n  batchmesh task ${verb} render/0042`)
+    context.action<{ jobId?: string; taskId?: string }>(command, async (options, [word]) => {
+      const ref = taskRef(word, options)
+      await (await context.mesh()).control.call(call, ref)
+      await context.done(`Task ${ref.jobId}/${ref.taskId} is ${done}.`, ref)
+    })
+  }
+  registerFiles(group, context)
+}
+
+const columns: Column<TaskView>[] = [
+  { title: 'id', value: (t) => t.id },
+  { title: 'state', value: (t) => (t.state === 'running' && t.phase !== undefined ? `running (${t.phase})` : t.state) },
+  { title: 'result', value: (t) => t.executionInfo.result },
+  { title: 'exit', value: (t) => t.executionInfo.exitCode, right: true },
+  { title: 'machine', value: (t) => t.nodeInfo?.machineName },
+  { title: 'started', value: (t) => showTime(t.executionInfo.startTime) },
+  { title: 'took', value: (t) => took(t) },
+  { title: 'retries', value: (t) => t.executionInfo.retryCount, right: true },
+  { title: 'requeues', value: (t) => t.executionInfo.requeueCount, right: true },
+  { title: 'command', value: (t) => t.commandLine },
+]
+
+function took({ executionInfo: { startTime, endTime } }: TaskView): string {
+  return startTime === undefined || endTime === undefined ? '' : showDuration(endTime - startTime)
+}
+
+function fields(t: TaskView): Fields {
+  const info = t.executionInfo
+  return [
+    ['task', `${t.jobId}/${t.id}`],
+    ['name', t.displayName],
+    ['state', `${t.state}${t.phase === undefined ? '' : ` (${t.phase})`} since ${showTime(t.stateTransitionTime)}`],
+    ['result', info.result],
+    ['exit code', info.exitCode],
+    ['failure', info.failureInfo === undefined ? undefined : `${info.failureInfo.code}: ${info.failureInfo.message}`],
+    ['command', t.commandLine],
+    ['machine', t.nodeInfo === undefined ? undefined : `${t.nodeInfo.machineName} (pool ${t.nodeInfo.poolId}, node ${t.nodeInfo.nodeId})`],
+    ['directory', t.nodeInfo?.taskRootDirectory],
+    ['started', showTime(info.startTime)],
+    ['ended', info.endTime === undefined ? undefined : `${showTime(info.endTime)} (took ${took(t)})`],
+    ['runs again', `${info.retryCount} after failures, ${info.requeueCount} for other reasons`],
+    [
+      'attempts',
+      t.attempts
+        .map((a) => `${a.epoch}: ${a.end ?? 'running'}${a.exitCode === undefined ? '' : ` (exit ${a.exitCode})`} on ${a.nodeId}`)
+        .join('\n'),
+    ],
+    ['outputs', t.outputs.map((o) => `${o.path}  ${o.blob}`).join('\n')],
+    ['stderr', t.stderrTail?.trimEnd()],
+  ]
+}
+
+function list(group: Command, context: Context): void {
+  const command = group
+    .command('list')
+    .description('Lists the tasks of a job.')
+    .argument('[job]')
+    .option('--job-id <id>')
+    .addOption(new Option('--state <state>').choices(['active', 'preparing', 'running', 'completed']))
+    .addOption(new Option('--result <result>').choices(['success', 'failure']))
+    .option('--limit <number>', 'at most so many')
+    .addHelpText('after', '\nExample:\n  batchmesh task list render --result failure')
+  context.action<{ jobId?: string; state?: TaskState; result?: 'success' | 'failure'; limit?: string }>(
+    command,
+    async (options, [word]) => {
+      const jobId = given(options.jobId ?? word, 'job')
+      const limit = integer(options.limit, '--limit', 1) ?? Number.POSITIVE_INFINITY
+      const mesh = await context.mesh()
+      const tasks: TaskView[] = []
+      let after: string | undefined
+      do {
+        const page = await mesh.control.call('listTasks', {
+          jobId,
+          state: options.state,
+          result: options.result,
+          after,
+          limit: Math.min(1000, limit - tasks.length),
+        })
+        tasks.push(...page.items)
+        after = page.next
+      } while (after !== undefined && tasks.length < limit)
+      await context.list(columns, tasks)
+    },
+  )
+}
+
+interface CreateOptions {
+  jobId?: string
+  id?: string
+  taskId?: string
+  commandLine?: string
+  jsonFile?: string
+  environmentSettings?: string[]
+  resourceFiles?: string[]
+  outputs?: string[]
+  maxTaskRetryCount?: string
+  maxWallClockTime?: string
+  retentionTime?: string
+  dependsOn?: string
+  requiredSlots?: string
+  cpus?: string
+  memory?: string
+  gpus?: string
+  label?: string[]
+}
+
+function create(group: Command, context: Context): void {
+  const command = group
+    .command('create')
+    .description('Adds a task to a job, or those of a JSON file.')
+    .argument('[task]', 'JOB/TASK; with --json-file JOB')
+    .option('--job-id <id>')
+    .option('--task-id <id>')
+    .option('--id <id>', 'the same as --task-id')
+    .option('--command-line <line>', 'program and arguments; there is no shell: for pipes and variables write sh -c "…"')
+    .option('--environment-settings <name=value...>')
+    .option('--resource-files <name=source...>', 'files for the working directory: a local path, an http(s) URL or a blob id')
+    .option('--outputs <pattern>', 'files to keep, such as "*.png"; may repeat', collect)
+    .option('--max-task-retry-count <number>', 'runs again after a failure; -1 endlessly')
+    .option('--max-wall-clock-time <duration>', 'ends the task after this, such as 15m or PT15M')
+    .option('--retention-time <duration>', 'how long its directory stays, default 7d')
+    .option('--depends-on <ids>', 'tasks that must succeed first: ids and ranges, such as prep,1-100')
+    .option('--required-slots <number>', 'task slots that it takes, default 1')
+    .option('--cpus <number>')
+    .option('--memory <amount>', 'such as 4GiB')
+    .option('--gpus <number>')
+    .option('--label <name=value>', 'only on machines with this label; may repeat', collect)
+    .option('--json-file <file>', 'one task or an array, in Azure’s shape; - for standard input')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  batchmesh task create render/0042 --command-line 'povray +Iscene.pov' --resource-files scene.pov=./scene.pov --outputs '*.png'
+  batchmesh task create render --json-file tasks.json`,
+    )
+  context.action<CreateOptions>(command, async (options, [word]) => {
+    const { jobId, tasks } = await tasksOf(word, options, context)
+    const mesh = await context.mesh()
+    const { addTasks } = await import('./submit.ts')
+    const uploaded = await uploadLocal(mesh, tasks, context)
+    const specs = uploaded.map(checkTask)
+    for (const { commandLine } of specs.slice(0, 1)) {
+      const hint = shellHint(commandLine)
+      if (hint !== undefined) context.say(`hint: ${hint}`)
+    }
+    await addTasks(mesh, jobId, specs)
+    await context.list(
+      [{ title: 'id', value: (id: string) => id }],
+      specs.map(({ id }) => `${jobId}/${id}`),
+    )
+  })
+}
+
+async function tasksOf(
+  word: string | undefined,
+  options: CreateOptions,
+  context: Context,
+): Promise<{ jobId: string; tasks: JsonObject[] }> {
+  if (options.jsonFile !== undefined) {
+    if (options.commandLine !== undefined) throw new MeshError('InvalidPropertyValue', 'Give either --json-file or --command-line.')
+    const tasks = tasksFromJson(await readJson(options.jsonFile, context.world.stdin))
+    return { jobId: given(options.jobId ?? word, 'job'), tasks }
+  }
+  const ref = taskRef(word, { jobId: options.jobId, taskId: options.taskId ?? options.id })
+  const resources = {
+    cores: positive(options.cpus, '--cpus'),
+    memoryMiB: options.memory === undefined ? undefined : memoryMiB(options.memory),
+    gpus: integer(options.gpus, '--gpus', 0),
+    labels: options.label === undefined ? undefined : Object.fromEntries(pairs(options.label, '--label')),
+  }
+  const task: JsonObject = {
+    id: ref.taskId,
+    commandLine: given(options.commandLine, 'command with --command-line'),
+    environmentSettings: pairs(options.environmentSettings, '--environment-settings').map(([name, value]) => ({ name, value })),
+    resourceFiles: pairs(options.resourceFiles, '--resource-files').map(([filePath, source]) => resourceFile(filePath, source)),
+    outputFiles: options.outputs?.map((filePattern) => ({ filePattern })),
+    constraints: {
+      maxTaskRetryCount: integer(options.maxTaskRetryCount, '--max-task-retry-count', -1),
+      maxWallClockTimeMs:
+        options.maxWallClockTime === undefined ? undefined : durationMs(options.maxWallClockTime, '--max-wall-clock-time'),
+      retentionTimeMs: options.retentionTime === undefined ? undefined : durationMs(options.retentionTime, '--retention-time'),
+    },
+    dependsOn: options.dependsOn === undefined ? undefined : parseDependencies(options.dependsOn),
+    requiredSlots: integer(options.requiredSlots, '--required-slots', 1, 256),
+    resources: Object.values(resources).some((value) => value !== undefined) ? resources : undefined,
+  }
+  return { jobId: ref.jobId, tasks: [task] }
+}
+
+function resourceFile(filePath: string, source: string): JsonObject {
+  if (/^https?:\/\//.test(source)) return { filePath, httpUrl: source }
+  return blobIdSchema.safeParse(source).success ? { filePath, blob: source } : { filePath, [localFileProperty]: source }
+}
+
+/** Puts blobs in the place of local files. Everything else of the tasks is checked before the first byte is sent. */
+async function uploadLocal(mesh: Mesh, tasks: JsonObject[], context: Context): Promise<JsonObject[]> {
+  const anyBlob = `b${'a'.repeat(58)}`
+  const replaced = (task: JsonObject, blobs: ReadonlyMap<string, string> | undefined): JsonObject => {
+    const files = task['resourceFiles'] as JsonObject[] | undefined
+    return {
+      ...task,
+      resourceFiles: files?.map(({ [localFileProperty]: local, ...file }) => {
+        if (local === undefined) return file
+        if (typeof local !== 'string') throw new MeshError('InvalidPropertyValue', `${localFileProperty} must be a path.`)
+        return { ...file, blob: blobs === undefined ? anyBlob : blobs.get(local) }
+      }),
+    }
+  }
+  for (const task of tasks) checkTask(replaced(task, undefined))
+  const sources = new Set(
+    tasks.flatMap((task) =>
+      ((task['resourceFiles'] as JsonObject[] | undefined) ?? []).flatMap((file) => (file[localFileProperty] as string | undefined) ?? []),
+    ),
+  )
+  const blobs = new Map<string, string>()
+  if (sources.size > 0) {
+    const [{ Uploader }, { interruptible }] = await Promise.all([import('../mesh/blobs.ts'), import('./interrupt.ts')])
+    await interruptible(context.world, async (signal) => {
+      const uploader = new Uploader(mesh, { signal })
+      for (const source of sources) blobs.set(source, (await uploader.put(resolve(context.world.cwd, source))).id)
+    })
+  }
+  return tasks.map((task) => replaced(task, blobs))
+}

@@ -1,0 +1,302 @@
+/** A node and coordinator in memory that speak the real protocols and really run the commands, for tests of the command line. */
+import { spawnSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import picomatch from 'picomatch'
+import { controlProtocol, type TaskEvent } from '../../protocols/control.ts'
+import { MeshError } from '../../protocols/errors.ts'
+import { splitCommandLine } from '../../protocols/model/command-line.ts'
+import type { JobSpec, JobView } from '../../protocols/model/job.ts'
+import type { OutputEntry, TaskSpec, TaskView } from '../../protocols/model/task.ts'
+import { type CallHandlers, serverSession } from '../../protocols/rpc.ts'
+import type { Channel } from '../../protocols/wire.ts'
+import type { OpenChannel } from '../../src/mesh/sessions.ts'
+import { channelPair } from './channel-pair.ts'
+import { localCalls } from './fake-local.ts'
+
+export interface FakeTask {
+  spec: TaskSpec
+  state: 'active' | 'running' | 'completed'
+  exitCode?: number
+  outputs: OutputEntry[]
+  stdout: Buffer
+  stderr: Buffer
+}
+interface FakeJob {
+  spec: JobSpec
+  uid: number
+  state: 'active' | 'completed'
+  reason?: string
+  tasks: Map<string, FakeTask>
+}
+
+type ControlCalls = CallHandlers<(typeof controlProtocol)['server']>
+
+export const peer = '12D3KooWFakeFakeFakeFakeFakeFakeFakeFakeFakeFakeFake'
+
+export class FakeMesh {
+  readonly jobs = new Map<string, FakeJob>()
+  readonly blobs = new Map<string, Buffer>()
+  readonly trees = new Map<string, { path: string; id: string; size: number }[]>()
+  /** Requests in the order they came, by name. */
+  readonly asked: string[] = []
+  /** Handles of uploads that were begun and neither ended nor aborted. */
+  readonly openUploads = new Map<number, Buffer[]>()
+  /** Tasks wait until this resolves. */
+  gate: Promise<void> = Promise.resolve()
+  /** Called before a request is answered; may throw. */
+  onCall: (name: string, request: unknown) => void | Promise<void> = () => {}
+  /** While set, control sessions are refused with it. */
+  down: MeshError | undefined
+  readonly #channels = new Set<Channel>()
+  readonly #watches = new Map<string, Set<{ watchId: number; send: (events: TaskEvent[]) => void }>>()
+  readonly #root = mkdtempSync(join(tmpdir(), 'batchmesh-fake-'))
+  #count = 0
+
+  readonly open: OpenChannel = async (service) => {
+    if (this.down !== undefined) throw this.down
+    const [near, far] = channelPair()
+    this.#channels.add(far)
+    if (service.protocol === controlProtocol.protocol) this.#serveControl(far)
+    else localCalls(this, far)
+    return near
+  }
+
+  /** Ends every session, as a crash does; sessions are refused until {@link revive}. */
+  crash(): void {
+    this.down = new MeshError('NoCoordinator')
+    for (const channel of this.#channels) channel.close('lost')
+    this.#channels.clear()
+    this.#watches.clear()
+  }
+
+  revive(): void {
+    this.down = undefined
+  }
+
+  close(): void {
+    for (const channel of this.#channels) channel.close()
+    rmSync(this.#root, { recursive: true, force: true })
+  }
+
+  addBlob(data: Buffer): string {
+    const id = blobIdOf(data)
+    this.blobs.set(id, data)
+    return id
+  }
+
+  async note(name: string, request: unknown): Promise<void> {
+    this.asked.push(name)
+    await this.onCall(name, request)
+  }
+
+  #job(jobId: string): FakeJob {
+    const job = this.jobs.get(jobId)
+    if (job === undefined) throw new MeshError('JobNotFound', `There is no job ${jobId}.`)
+    return job
+  }
+
+  #task(jobId: string, taskId: string): FakeTask {
+    const task = this.#job(jobId).tasks.get(taskId)
+    if (task === undefined) throw new MeshError('TaskNotFound', `There is no task ${taskId}.`)
+    return task
+  }
+
+  #serveControl(channel: Channel): void {
+    const calls: Partial<ControlCalls> = {
+      addJob: (spec) => {
+        if (this.jobs.has(spec.id)) throw new MeshError('JobExists', `There is a job ${spec.id} already.`)
+        this.#count += 1
+        this.jobs.set(spec.id, { spec, uid: this.#count, state: 'active', tasks: new Map() })
+        return this.view(spec.id)
+      },
+      getJob: ({ jobId }) => this.view(jobId),
+      listJobs: () => ({ items: [...this.jobs.keys()].map((id) => this.view(id)) }),
+      updateJob: ({ jobId, onAllTasksComplete }) => {
+        this.#job(jobId).spec.onAllTasksComplete = onAllTasksComplete ?? 'noaction'
+        this.#maybeEnd(jobId)
+        return this.view(jobId)
+      },
+      terminateJob: ({ jobId, terminateReason }) => this.end(jobId, terminateReason),
+      addTasks: ({ jobId, tasks }) => {
+        const job = this.#job(jobId)
+        return {
+          results: tasks.map((spec) => {
+            if (job.tasks.has(spec.id)) return { taskId: spec.id, error: { code: 'TaskExists', message: 'it exists already' } }
+            job.tasks.set(spec.id, { spec, state: 'active', outputs: [], stdout: Buffer.alloc(0), stderr: Buffer.alloc(0) })
+            void this.#run(jobId, spec.id)
+            return { taskId: spec.id }
+          }),
+        }
+      },
+      listTasks: ({ jobId }) => ({ items: [...this.#job(jobId).tasks.keys()].map((id) => this.#taskView(jobId, id)) }),
+      getTask: ({ jobId, taskId }) => this.#taskView(jobId, taskId),
+      readTaskFile: ({ jobId, taskId, name, offset, length }) => {
+        const task = this.#task(jobId, taskId)
+        if (task.state !== 'completed') throw new MeshError('FileNotFound', `${name} is not there yet.`)
+        const data = name === 'stdout.txt' ? task.stdout : task.stderr
+        return { data: Uint8Array.from(data.subarray(offset, offset + length)), size: data.length, final: true }
+      },
+      watch: ({ jobId, replay }) => {
+        const job = this.#job(jobId)
+        this.#count += 1
+        const watchId = this.#count
+        const send = (events: TaskEvent[]) => {
+          const { state, counts } = this.view(jobId)
+          session.note('jobEvents', { watchId, events, counts, jobState: state })
+        }
+        const watches = this.#watches.get(jobId) ?? new Set()
+        this.#watches.set(jobId, watches.add({ watchId, send }))
+        // Before the answer, as a busy coordinator may.
+        if (replay) send([...job.tasks.keys()].filter((id) => job.tasks.get(id)!.state === 'completed').map((id) => this.#event(jobId, id)))
+        return { watchId, jobUid: job.uid, counts: this.view(jobId).counts, jobState: job.state }
+      },
+      unwatch: () => ({}),
+      explain: () => ({ summary: 'It waits for a machine with 64 cores.', details: ['laptop: 4 cores'] }),
+      eligible: () => ({ machines: [{ name: 'laptop', slots: 4 }], details: [] }),
+    }
+    const handlers = Object.fromEntries(
+      Object.keys(controlProtocol.server.calls).map((name) => [
+        name,
+        async (request: unknown, context: unknown) => {
+          await this.note(name, request)
+          const handler = calls[name as keyof ControlCalls] as ((request: unknown, context: unknown) => unknown) | undefined
+          if (handler === undefined) throw new MeshError('UnsupportedVersion')
+          return (await handler(request, context)) ?? {}
+        },
+      ]),
+    ) as unknown as ControlCalls
+    const session = serverSession(controlProtocol, channel, { calls: handlers, notes: {} })
+  }
+
+  /** Ends a job; what has not run stays as it is. */
+  end(jobId: string, reason = 'UserTerminate'): Record<string, never> {
+    const job = this.#job(jobId)
+    job.state = 'completed'
+    job.reason = reason
+    for (const { send } of this.#watches.get(jobId) ?? []) send([])
+    return {}
+  }
+
+  #maybeEnd(jobId: string): void {
+    const job = this.#job(jobId)
+    const isDone = [...job.tasks.values()].every(({ state }) => state === 'completed')
+    if (job.spec.onAllTasksComplete === 'terminatejob' && isDone) this.end(jobId, 'AllTasksComplete')
+  }
+
+  async #run(jobId: string, taskId: string): Promise<void> {
+    await this.gate
+    const job = this.#job(jobId)
+    const task = this.#task(jobId, taskId)
+    if (job.state !== 'active') return
+    task.state = 'running'
+    const wd = mkdtempSync(join(this.#root, 'wd-'))
+    for (const file of task.spec.resourceFiles ?? []) this.#stage(join(wd, file.filePath), file.blob!)
+    const [program, ...args] = splitCommandLine(task.spec.commandLine)
+    const env = {
+      PATH: process.env['PATH'] ?? '',
+      ...Object.fromEntries((task.spec.environmentSettings ?? []).map(({ name, value }) => [name, value])),
+    }
+    const ended = spawnSync(program!, args, { cwd: wd, env })
+    task.stdout = ended.stdout ?? Buffer.alloc(0)
+    task.stderr = ended.stderr ?? Buffer.alloc(0)
+    task.exitCode = ended.status ?? 127
+    if (task.exitCode === 0) {
+      const isWanted = picomatch((task.spec.outputFiles ?? []).map(({ filePattern }) => filePattern))
+      for (const path of filesBelow(wd).filter((name) => isWanted(name))) {
+        const data = readFileSync(join(wd, path))
+        task.outputs.push({ path, blob: this.addBlob(data), size: data.length })
+      }
+    }
+    task.state = 'completed'
+    for (const { send } of this.#watches.get(jobId) ?? []) send([this.#event(jobId, taskId)])
+    this.#maybeEnd(jobId)
+  }
+
+  #stage(path: string, blob: string): void {
+    const tree = this.trees.get(blob)
+    if (tree !== undefined) {
+      for (const entry of tree) this.#stage(join(path, entry.path), entry.id)
+      return
+    }
+    mkdirSync(dirname(path), { recursive: true })
+    writeFileSync(path, this.blobs.get(blob)!, { mode: 0o770 })
+  }
+
+  #event(jobId: string, taskId: string): TaskEvent {
+    const task = this.#task(jobId, taskId)
+    const isGood = task.exitCode === 0
+    return {
+      taskId,
+      state: task.state,
+      epoch: 1,
+      exitCode: task.exitCode,
+      result: isGood ? 'success' : 'failure',
+      ...(isGood
+        ? {}
+        : {
+            stderrTail: task.stderr.toString().slice(-2048),
+            failureInfo: { category: 'usererror', code: 'FailureExitCode', message: 'nonzero' },
+          }),
+      outputs: task.outputs,
+      retryCount: 0,
+      requeueCount: 0,
+    }
+  }
+
+  view(jobId: string): JobView {
+    const job = this.#job(jobId)
+    const tasks = [...job.tasks.values()]
+    const count = (test: (task: FakeTask) => boolean) => tasks.filter(test).length
+    const completed = count(({ state }) => state === 'completed')
+    const succeeded = count(({ exitCode }) => exitCode === 0)
+    return {
+      ...job.spec,
+      uid: job.uid,
+      state: job.state,
+      creationTime: 0,
+      stateTransitionTime: 0,
+      terminateReason: job.reason,
+      counts: {
+        active: count(({ state }) => state === 'active'),
+        running: count(({ state }) => state === 'running'),
+        completed,
+        succeeded,
+        failed: completed - succeeded,
+      },
+      excludedMachines: [],
+    }
+  }
+
+  #taskView(jobId: string, taskId: string): TaskView {
+    const task = this.#task(jobId, taskId)
+    const result = task.exitCode === undefined ? undefined : task.exitCode === 0 ? ('success' as const) : ('failure' as const)
+    return {
+      ...task.spec,
+      jobId,
+      state: task.state,
+      creationTime: 0,
+      stateTransitionTime: 0,
+      executionInfo: { exitCode: task.exitCode, result, retryCount: 0, requeueCount: 0 },
+      outputs: task.outputs,
+      attempts: [],
+    }
+  }
+}
+
+function filesBelow(directory: string): string[] {
+  return readdirSync(directory, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => join(entry.parentPath, entry.name).slice(directory.length + 1))
+    .sort()
+}
+
+/** Has the shape of a blob id, and equal content has equal ids. */
+export function blobIdOf(data: Uint8Array | string): string {
+  return `bafy${createHash('sha256')
+    .update(data)
+    .digest('hex')
+    .replaceAll(/[0189]/g, (digit) => 'wxyz'['0189'.indexOf(digit)]!)}`
+}
