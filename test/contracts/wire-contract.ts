@@ -69,8 +69,10 @@ export function describeChannel(name: string, open: (service: Service) => Promis
       const atFar = new Inbox(far)
       const atNear = new Inbox(near)
       const sizes = [4, 5, 100, 65_536, 300_000, 4, 1_000_000, 17]
-      sizes.forEach((bytes, at) => near.send(numbered(at, bytes)))
-      sizes.forEach((bytes, at) => far.send(numbered(at + 100, bytes)))
+      for (const [at, bytes] of sizes.entries()) {
+        near.send(numbered(at, bytes))
+        far.send(numbered(at + 100, bytes))
+      }
       await Promise.all([atFar.count(sizes.length), atNear.count(sizes.length)])
       expect(atFar.frames.map((frame) => [numberOf(frame), frame.length])).toEqual(sizes.map((bytes, at) => [at, bytes]))
       expect(atNear.frames.map((frame) => [numberOf(frame), frame.length])).toEqual(sizes.map((bytes, at) => [at + 100, bytes]))

@@ -24,7 +24,7 @@ describeChannel('the control socket', async (service) => {
   const dir = await temporaryDir()
   const path = join(dir, 's')
   const accepted = Promise.withResolvers<Channel>()
-  const server = await serveControlSocket(path, [{ service, accept: accepted.resolve }])
+  const server = await serveControlSocket(path, [{ service, open: () => Promise.resolve(accepted.resolve) }])
   const near = await openSocketChannel(path, service)
   return {
     near,
