@@ -32,11 +32,18 @@ interface SharedPull {
   controller: AbortController
 }
 
-export function startBlobExchange(options: { wire: Wire; store: BlobStore; log?: StoreLog; now?: () => number }): BlobExchange {
-  const { wire, store, log, now = Date.now } = options
+export function startBlobExchange(options: {
+  wire: Wire
+  store: BlobStore
+  tracker?: Tracker
+  /** Asked for blobs when a pull names no home: the coordinator. */
+  homePeer?: () => PeerIdText | undefined
+  log?: StoreLog
+  now?: () => number
+}): BlobExchange {
+  const { wire, store, tracker = new Tracker(), homePeer, log, now = Date.now } = options
   const sessions = new BlobSessions(wire)
   const pusher = new Pusher(store, sessions)
-  const tracker = new Tracker()
   const liars = new Map<PeerIdText, number>()
   const pulls = new Map<BlobId, SharedPull>()
   const closing = new AbortController()
@@ -58,19 +65,32 @@ export function startBlobExchange(options: { wire: Wire; store: BlobStore; log?:
   }
 
   const startPull = (id: BlobId, pullOptions: PullOptions): SharedPull => {
+    if (closing.signal.aborted) throw new MeshError('Aborted', 'The blob exchange of this machine is closed.')
     const controller = new AbortController()
     const signal = AbortSignal.any([controller.signal, closing.signal])
-    const done = pullBlob(context, id, pullOptions, signal).finally(() => pulls.delete(id))
-    const shared = { done, users: 0, controller }
+    const forget = () => {
+      if (pulls.get(id) === shared) pulls.delete(id)
+    }
+    const shared: SharedPull = { done: pullBlob(context, id, pullOptions, signal).finally(forget), users: 0, controller }
     pulls.set(id, shared)
     return shared
   }
 
-  const pull = async (id: BlobId, pullOptions: PullOptions = {}): Promise<void> => {
-    if (closing.signal.aborted) throw new MeshError('Aborted', 'The blob exchange of this machine is closed.')
+  const pull = async (id: BlobId, asked: PullOptions = {}): Promise<void> => {
+    const pullOptions = { home: homePeer?.(), ...asked }
     const { signal } = pullOptions
     if (signal?.aborted) throw new MeshError('Aborted')
-    const shared = pulls.get(id) ?? startPull(id, pullOptions)
+    const standing = pulls.get(id)
+    try {
+      return await takePart(standing ?? startPull(id, pullOptions), id, signal)
+    } catch (error) {
+      // Whoever began it may have known fewer machines to ask.
+      if (standing === undefined || signal?.aborted || closing.signal.aborted) throw error
+    }
+    return await takePart(pulls.get(id) ?? startPull(id, pullOptions), id, signal)
+  }
+
+  const takePart = async (shared: SharedPull, id: BlobId, signal: AbortSignal | undefined): Promise<void> => {
     shared.users += 1
     const aborted = Promise.withResolvers<never>()
     const onAbort = () => aborted.reject(new MeshError('Aborted'))

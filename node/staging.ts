@@ -34,6 +34,8 @@ export interface StagingOptions {
   exchange: Pick<BlobExchange, 'pull' | 'push'>
   /** Where shared inputs lie; every task's user must be able to reach it. Emptied at start. */
   sharedDir: string
+  /** Bytes of shared inputs to keep that no task uses; default 20 GiB. */
+  keepSharedBytes?: number
   /** Who to ask for inputs and other seeds: the coordinator. */
   homePeer: () => PeerIdText | undefined
   log?: StoreLog
@@ -41,8 +43,14 @@ export interface StagingOptions {
   pause?: (ms: number, signal: AbortSignal) => Promise<void>
 }
 
-export function createStaging(options: StagingOptions): Staging {
-  const shared = new SharedInputs(options.store, options.sharedDir)
+/** Staging, and word of the end of a task, so that shared inputs that nobody uses can make room. */
+export interface TaskStaging extends Staging {
+  /** Nothing runs in this working directory any more. */
+  done(wd: string): Promise<void>
+}
+
+export function createStaging(options: StagingOptions): TaskStaging {
+  const shared = new SharedInputs(options.store, options.sharedDir, options.keepSharedBytes)
   const { pause = async (ms, signal) => await sleep(ms, undefined, { signal }) } = options
   return {
     stage: async (files, wd, owner, signal) => {
@@ -54,6 +62,7 @@ export function createStaging(options: StagingOptions): Staging {
       if (wanted.length === 0) return []
       return await collect({ ...options, pause, shared, wd, signal }, wanted, to)
     },
+    done: (wd) => shared.done(wd),
   }
 }
 
@@ -153,7 +162,7 @@ async function stageBlob(context: StageContext, id: string, names: readonly stri
 }
 
 async function stageShared(context: StageContext, id: string, names: readonly string[]): Promise<void> {
-  const target = await context.shared.path(id)
+  const target = await context.shared.path(id, context.wd)
   await within(context.wd, names.slice(0, -1), { owner: context.owner }, (directory) =>
     replacing(directory.at(names.at(-1)!), (path) => symlink(target, path)),
   )

@@ -72,7 +72,7 @@ export const putItemSchema = z.object({
 
 export const blobsProtocol = defineProtocol({
   protocol: '/batchmesh/blobs/1',
-  // Any member.
+  // Empty: any member.
   requires: [],
   // The manifest of the largest file.
   maxFrameBytes: 16 << 20,

@@ -189,7 +189,7 @@ class TreePull {
 
   /** Machines to ask: those named, then the home; with `seeds` also those that the home knows of. */
   async #sources(id: BlobId, seeds: boolean): Promise<Source[]> {
-    const { self, sessions, isLiar } = this.#context
+    const { self, sessions } = this.#context
     const { providers = [], home } = this.#options
     const peers = new Set<PeerIdText>([...providers, ...this.#context.seeds(id)])
     if (home !== undefined) peers.add(home)
@@ -201,7 +201,9 @@ class TreePull {
         this.#signal.throwIfAborted()
       }
     }
-    return [...peers].filter((peer) => peer !== self && !isLiar(peer)).map((peer) => ({ peer, session: () => sessions.to(peer) }))
+    return [...peers]
+      .filter((peer) => peer !== self && !this.#context.isLiar(peer))
+      .map((peer) => ({ peer, session: () => sessions.to(peer) }))
   }
 
   async #pause(round: number): Promise<void> {

@@ -37,7 +37,8 @@ function escapeOthers(name: string): string {
   for (let at = 0; at < name.length; at++) {
     const close = name[at] === '[' ? name.indexOf(']', at + (name[at + 1] === '!' ? 3 : 2)) : -1
     if (close > 0) {
-      escaped += name.slice(at, close + 1)
+      const inner = name.slice(at + 1, close)
+      escaped += inner.startsWith('!') ? `[^${inner.slice(1)}]` : `[${inner.replace(/^\^/, '\\^')}]`
       at = close
     } else if (name[at] === '[' || /[(){}+@!|$^\\]/.test(name[at]!)) escaped += `\\${name[at]}`
     else if (name[at] === '*' && name[at + 1] === '*') continue

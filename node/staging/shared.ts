@@ -2,6 +2,7 @@
  * Large inputs that many tasks share: made once a machine, read-only, and shown to each task through a link. They are
  * copies, so whatever happens to them never reaches the store; before each use it is checked that nothing was changed.
  */
+import { renameSync } from 'node:fs'
 import { chmod, lstat, mkdir, readdir, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { BlobId } from '../../protocols/ids.ts'
@@ -12,9 +13,14 @@ import { walkTree } from '../store/tree.ts'
 /** Readable and executable for every task: one file serves them all, so it has one mode. */
 const sharedMode = 0o555
 const filesAtOnce = 8
+/** Copies that no task uses any more are kept up to this, for the next task that wants them. */
+const keepUnusedBytes = 20 * 2 ** 30
 
 interface Entry {
   ready: Promise<string>
+  bytes: number
+  /** Working directories of tasks that may be using it. */
+  users: Set<string>
   /** What lies where, and its state when it was checked: a change of content or mode changes the time of status. */
   seen: Map<string, string>
 }
@@ -22,32 +28,67 @@ interface Entry {
 export class SharedInputs {
   readonly dir: string
   readonly #store: BlobStore
+  readonly #keepUnusedBytes: number
+  /** The longest unused first. */
   readonly #entries = new Map<BlobId, Entry>()
   #opened: Promise<void> | undefined
   #lastTmp = 0
 
-  constructor(store: BlobStore, dir: string) {
+  constructor(store: BlobStore, dir: string, keepBytes = keepUnusedBytes) {
     this.#store = store
     this.dir = dir
+    this.#keepUnusedBytes = keepBytes
   }
 
-  /** Path of the blob's shared copy, made and checked. The blob is in the store and held. */
-  async path(id: BlobId): Promise<string> {
+  /** Path of the blob's shared copy, made and checked, for the task in `user`. The blob is in the store and held. */
+  async path(id: BlobId, user: string): Promise<string> {
     await this.#open()
     const standing = this.#entries.get(id)
     if (standing !== undefined) {
+      this.#use(id, standing, user)
       const path = await standing.ready
       if (await unchanged(standing.seen)) return path
       if (this.#entries.get(id) === standing) this.#entries.delete(id)
     }
     let entry = this.#entries.get(id)
     if (entry === undefined) {
-      const seen = new Map<string, string>()
-      entry = { seen, ready: this.#make(id, seen) }
+      entry = { seen: new Map(), users: new Set(), bytes: 0, ready: Promise.resolve('') }
+      entry.ready = this.#make(id, entry)
       this.#entries.set(id, entry)
       entry.ready.catch(() => this.#entries.delete(id))
     }
+    this.#use(id, entry, user)
     return await entry.ready
+  }
+
+  /** The task in `user` has ended. Copies that are in nobody's use make room, the longest unused first. */
+  async done(user: string): Promise<void> {
+    let unusedBytes = 0
+    for (const entry of this.#entries.values()) {
+      entry.users.delete(user)
+      if (entry.users.size === 0) unusedBytes += entry.bytes
+    }
+    for (const [id, entry] of this.#entries) {
+      if (unusedBytes <= this.#keepUnusedBytes) break
+      if (entry.users.size > 0) continue
+      unusedBytes -= entry.bytes
+      this.#entries.delete(id)
+      // In the same turn, so that a copy made anew meanwhile has its place.
+      const old = this.#tmpPath()
+      renameSync(join(this.dir, id), old)
+      await remove(old)
+    }
+  }
+
+  #use(id: BlobId, entry: Entry, user: string): void {
+    entry.users.add(user)
+    this.#entries.delete(id)
+    this.#entries.set(id, entry)
+  }
+
+  #tmpPath(): string {
+    this.#lastTmp += 1
+    return join(this.dir, `.tmp-${this.#lastTmp}`)
   }
 
   /** Whether a link's target is one of the copies. */
@@ -62,9 +103,8 @@ export class SharedInputs {
     return this.#opened
   }
 
-  async #make(id: BlobId, seen: Map<string, string>): Promise<string> {
-    this.#lastTmp += 1
-    const tmp = join(this.dir, `.tmp-${this.#lastTmp}`)
+  async #make(id: BlobId, made: Entry): Promise<string> {
+    const tmp = this.#tmpPath()
     const final = join(this.dir, id)
     const directories: string[] = []
     const files: { path: string; id: BlobId }[] = []
@@ -72,7 +112,10 @@ export class SharedInputs {
       await walkTree(this.#store, id, (entry) => {
         const path = entry.path === '' ? '' : `/${entry.path}`
         if (entry.kind === 'directory') directories.push(path)
-        else files.push({ path, id: entry.id })
+        else {
+          files.push({ path, id: entry.id })
+          made.bytes += entry.size
+        }
       })
       for (const path of directories) await mkdir(tmp + path, { mode: 0o755 })
       const limit = new Limit(filesAtOnce)
@@ -84,7 +127,7 @@ export class SharedInputs {
       await remove(tmp)
       throw error
     }
-    for (const path of [...directories, ...files.map((file) => file.path)]) seen.set(final + path, await fingerprint(final + path))
+    for (const path of [...directories, ...files.map((file) => file.path)]) made.seen.set(final + path, await fingerprint(final + path))
     return final
   }
 }
