@@ -34,7 +34,7 @@ export function filesHandlers(find: FindAttempt): Handlers<FilesServer> {
   }
   return {
     calls: {
-      list: ({ attempt, recursive, prefix }) => listFiles(located(attempt).paths, recursive, prefix ?? ''),
+      list: async ({ attempt, recursive, prefix }) => listFiles(located(attempt).paths, recursive, prefix ?? ''),
       read: ({ attempt, ...request }, { signal }) => readChunk(() => located(attempt), request, signal),
     },
     notes: {},

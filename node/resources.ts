@@ -44,7 +44,7 @@ export function lend(has: Capacity, wanted: { cores?: number | undefined; memory
 
 function lentAmount(option: string, unit: string, has: number, wanted: number | undefined): number {
   if (wanted === undefined) return has
-  if (!Number.isFinite(wanted) || wanted <= 0) throw new RangeError(`${option} must be a number above 0, not ${wanted}.`)
+  if (!Number.isFinite(wanted) || wanted < 0) throw new RangeError(`${option} must be a number of 0 or more, not ${wanted}.`)
   if (wanted > has)
     throw new RangeError(
       `${option} ${wanted} is more than this machine has: ${has} ${unit}. Give at most ${has}, or leave the option away to lend all.`,

@@ -95,9 +95,10 @@ export function taskScript(id: number, start: StartRequest, marker?: readonly [n
   const [program] = start.argv
   if (program === undefined || program === '') throw new TypeError('The command line has no program.')
   const words = start.argv.map(quote)
+  // `exec` could take a first word for an option, `env` for an assignment: each is kept from the one that would.
+  if (program.startsWith('-') && program.includes('=')) throw new TypeError(`Write the program as a path, such as ./${program}`)
   if (program.includes('=')) words.unshift('nice', '-n', '0')
-  if (viaEnv.length > 0 || program.startsWith('-'))
-    words.unshift('env', ...viaEnv, ...(program.startsWith('-') ? ['nice', '-n', '0', '--'] : []))
+  if (viaEnv.length > 0 || program.startsWith('-')) words.unshift('env', '--', ...viaEnv)
   const exported = exports.length === 0 ? '' : `export ${exports.join(' ')};`
   const stdout = quote(start.stdoutPath)
   return (
