@@ -9,7 +9,8 @@ import { Pusher } from './blobs/push.ts'
 import { blobCalls } from './blobs/serve.ts'
 import { BlobSessions } from './blobs/sessions.ts'
 import { Tracker } from './blobs/tracker.ts'
-import type { BlobStore, StoreLog } from './store/store.ts'
+import type { StoreLog } from './store/reader.ts'
+import type { BlobStore } from './store/store.ts'
 
 /** A peer that gave wrong bytes is not asked again for this long: a bad disk stays bad for a while. */
 const liarMs = 600_000

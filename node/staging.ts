@@ -16,7 +16,8 @@ import { within } from './staging/beneath.ts'
 import { download } from './staging/download.ts'
 import { findOutputs, uploadFailure } from './staging/find.ts'
 import { SharedInputs } from './staging/shared.ts'
-import type { BlobStore, StoreLog } from './store/store.ts'
+import type { StoreLog } from './store/reader.ts'
+import type { BlobStore } from './store/store.ts'
 import { walkTree } from './store/tree.ts'
 
 /** Azure Batch's default mode of resource files. */
@@ -268,7 +269,7 @@ async function takeOutput({ store, wd }: Context, path: string): Promise<OutputE
         if (state.nlink > 1 && state.uid !== (await directory.uid())) {
           throw uploadFailure(`The output ${path} is a hard link to a file of another user; copy the file instead.`)
         }
-        const { id, size } = await store.importFile(file)
+        const { id, size } = await store.importFile(file, { cache: true })
         return { path, blob: id, size, mode: state.mode & 0o777 }
       } finally {
         await file.close()

@@ -6,7 +6,8 @@
 import { batchBytes, maxIds } from '../../protocols/blobs.ts'
 import { isErrorCode, MeshError, toMeshError } from '../../protocols/errors.ts'
 import type { BlobId, PeerIdText } from '../../protocols/ids.ts'
-import type { BlobStore, Manifest } from '../store/store.ts'
+import type { Manifest } from '../store/reader.ts'
+import type { BlobStore } from '../store/store.ts'
 import { Limit } from './limit.ts'
 import type { BlobSession, BlobSessions } from './sessions.ts'
 

@@ -19,7 +19,8 @@ export class Budget {
 
   /** Sets room aside; what nothing pins is swept for it, oldest first. Throws StoreFull when that is not enough. */
   async reserve(bytes: number): Promise<void> {
-    if (bytes > this.freeBytes()) await this.#makeRoom(bytes - this.freeBytes())
+    // Twice, because the first may have joined a sweep that was after less.
+    for (let tries = 0; tries < 2 && bytes > this.freeBytes(); tries++) await this.#makeRoom(bytes - this.freeBytes())
     if (bytes > this.freeBytes()) {
       throw new MeshError(
         'StoreFull',

@@ -6,8 +6,6 @@ import { availableParallelism } from 'node:os'
 import { Piscina } from 'piscina'
 import type * as Worker from './hash-worker.ts'
 
-/** Content up to this is hashed where it is: about 0.1 ms, less than handing it over costs. */
-export const inlineHashBytes = 64 * 1024
 /** An idle thread ends after this. */
 const idleMs = 5000
 /** Hashing is bound by memory bandwidth and shares the machine with tasks. */
