@@ -1,6 +1,7 @@
 /** The command line: finds the command, loads only what it needs, and turns the end of it into an exit code. */
 import { Command, CommanderError, Option } from 'commander'
-import { MeshError, toMeshError } from '../../protocols/errors.ts'
+import { type MeshError, toMeshError } from '../../protocols/errors.ts'
+import { version } from '../version.ts'
 import { Context, type Register } from './context.ts'
 import { formats } from './output.ts'
 import type { World } from './world.ts'
@@ -53,7 +54,7 @@ function commandName(argv: readonly string[]): string | undefined {
 /** Runs one command line (without the program's name) and answers its exit code. */
 export async function runCli(argv: readonly string[], world: World): Promise<number> {
   const written: Promise<void>[] = []
-  let isDebug = world.env['BATCHMESH_DEBUG'] !== undefined && world.env['BATCHMESH_DEBUG'] !== ''
+  let isDebug = world.env.BATCHMESH_DEBUG !== undefined && world.env.BATCHMESH_DEBUG !== ''
   const context = new Context(world, argv)
   const program = new Command('batchmesh')
   program
@@ -75,12 +76,12 @@ export async function runCli(argv: readonly string[], world: World): Promise<num
     .helpOption('-h, --help', 'help for a command')
     .configureHelp({ showGlobalOptions: true })
     .addHelpText('after', firstSteps)
-    .action(async (options: { version?: boolean }) => {
-      if (options.version !== true) program.help({ error: true })
-      await world.stdout.write(`${await packageVersion()}\n`)
-    })
   const wanted = commandName(argv)
   try {
+    if (wanted === undefined && argv.some((word) => word === '--version' || word === '-V')) {
+      await world.stdout.write(`${version}\n`)
+      return exitCodes.success
+    }
     for (const [name, group] of Object.entries(groups)) {
       if (name === wanted) (await group.load()).register(program, context, name)
       else program.command(name).description(group.summary)
@@ -113,19 +114,6 @@ async function report(thrown: unknown, world: World, isDebug: boolean): Promise<
 
 function causeOf(error: unknown): string {
   return error instanceof Error && error.cause instanceof Error ? `caused by ${error.cause.stack ?? error.cause.message}\n` : ''
-}
-
-async function packageVersion(): Promise<string> {
-  const { readFile } = await import('node:fs/promises')
-  // From src/cli in a checkout, from dist/src/cli in a package.
-  for (const up of ['../../package.json', '../../../package.json']) {
-    try {
-      return (JSON.parse(await readFile(new URL(up, import.meta.url), 'utf8')) as { version: string }).version
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
-    }
-  }
-  throw new MeshError('InternalError', 'The package has no package.json; install Batchmesh again.')
 }
 
 const firstSteps = `

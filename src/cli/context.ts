@@ -29,7 +29,7 @@ export class Context {
   }
 
   /** The action of a command: reads the options that all share, then calls `run` with the command's own. */
-  action<O extends object>(command: Command, run: (options: O, words: string[]) => Promise<number | void>): Command {
+  action<O extends object>(command: Command, run: (options: O, words: string[]) => Promise<number | undefined> | Promise<void>): Command {
     return command.action(async (...given: unknown[]) => {
       const self = given.at(-1) as Command
       const options = self.optsWithGlobals<O & GlobalOptions>()

@@ -130,7 +130,7 @@ function create(group: Command, context: Context): void {
     .option('--json-file <file>', 'all properties as JSON, in Azure’s shape; - for standard input')
     .addHelpText('after', '\nExample:\n  batchmesh job create render --pool-id big --priority 10')
   context.action<CreateOptions>(command, async (options, [word]) => {
-    const json = options.jsonFile === undefined ? {} : await readJson(options.jsonFile, context.world.stdin)
+    const json = options.jsonFile === undefined ? {} : await readJson(options.jsonFile, context.world)
     const named = (texts: string[] | undefined, option: string) =>
       texts === undefined ? undefined : pairs(texts, option).map(([name, value]) => ({ name, value }))
     const maxTaskRetryCount = integer(options.jobMaxTaskRetryCount, '--job-max-task-retry-count', -1)

@@ -2,6 +2,7 @@
  * `--json-file`: pools, jobs and tasks as JSON, in Azure Batch's shape (ISO 8601 durations, poolInfo.poolId …) or in
  * Batchmesh's own (…Ms). A property that Batchmesh does not have is refused by name: nothing is dropped unseen.
  */
+import { resolve } from 'node:path'
 import type { z } from 'zod'
 import { MeshError } from '../../protocols/errors.ts'
 import { jobSpecSchema } from '../../protocols/model/job.ts'
@@ -9,6 +10,7 @@ import { poolSpecSchema } from '../../protocols/model/pool.ts'
 import { taskSpecSchema } from '../../protocols/model/task.ts'
 import { firstIssue } from '../../protocols/rpc.ts'
 import { isoDurationMs } from './format.ts'
+import type { World } from './world.ts'
 
 export type JsonObject = Record<string, unknown>
 /** What becomes of a property: taken as it is, or converted into properties of the result. */
@@ -148,7 +150,7 @@ export function tasksFromJson(value: unknown): JsonObject[] {
 
 /** A task that is ready to be submitted. Throws InvalidPropertyValue with its id and what is wrong. */
 export function checkTask(task: JsonObject) {
-  return checked(taskSpecSchema, task, typeof task['id'] === 'string' ? `task ${task['id']}` : 'the task')
+  return checked(taskSpecSchema, task, typeof task.id === 'string' ? `task ${task.id}` : 'the task')
 }
 
 function defined(object: JsonObject): JsonObject {
@@ -156,7 +158,7 @@ function defined(object: JsonObject): JsonObject {
 }
 
 /** The value of a JSON file, `-` for standard input. */
-export async function readJson(path: string, stdin: AsyncIterable<Uint8Array>): Promise<unknown> {
+export async function readJson(path: string, { stdin, cwd }: Pick<World, 'stdin' | 'cwd'>): Promise<unknown> {
   let text: string
   if (path === '-') {
     const { text: readAll } = await import('node:stream/consumers')
@@ -164,7 +166,7 @@ export async function readJson(path: string, stdin: AsyncIterable<Uint8Array>): 
   } else {
     const { readFile } = await import('node:fs/promises')
     try {
-      text = await readFile(path, 'utf8')
+      text = await readFile(resolve(cwd, path), 'utf8')
     } catch (error) {
       throw new MeshError('InvalidPropertyValue', `--json-file ${path} cannot be read: ${(error as Error).message}`, { cause: error })
     }

@@ -22,8 +22,7 @@ export function tsvCell(text: string): string {
 
 /** Control characters would move the cursor or forge rows: they are shown escaped. */
 function visible(text: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
-  return text.replaceAll(/[\u0000-\u001f\u007f-\u009f]/g, (c) =>
+  return text.replaceAll(/\p{Cc}/gu, (c) =>
     c === '\n' ? '\\n' : c === '\t' ? '\\t' : `\\x${c.charCodeAt(0).toString(16).padStart(2, '0')}`,
   )
 }

@@ -118,7 +118,7 @@ function create(group: Command, context: Context): void {
       '\nExample:\n  batchmesh pool create big --vm-size cores=4,memory=8GiB --target-dedicated-nodes 3 --task-slots-per-node 4',
     )
   context.action<CreateOptions>(command, async (options, [word]) => {
-    const json = options.jsonFile === undefined ? {} : await readJson(options.jsonFile, context.world.stdin)
+    const json = options.jsonFile === undefined ? {} : await readJson(options.jsonFile, context.world)
     const spec = poolFromJson(json, {
       id: options.id ?? word,
       displayName: options.displayName,

@@ -23,6 +23,7 @@ export async function* readTaskFile(
 ): AsyncGenerator<Uint8Array> {
   const follow = options.follow === true
   let offset = 0
+  let hasEnded = false
   for (;;) {
     let chunk: { data: Uint8Array; size: number; final: boolean }
     try {
@@ -32,8 +33,13 @@ export async function* readTaskFile(
       if (!follow || !(error instanceof MeshError)) throw error
       // The task runs again, and its file has begun anew.
       if (error.code === 'InvalidRange' && offset > 0) offset = 0
-      else if (!(await mayStillCome(mesh, ref, error, options.signal))) throw error
-      else await pause(startPollMs, options.signal)
+      else if (hasEnded || !mayStillCome(error)) throw error
+      else {
+        const { state } = await mesh.control.call('getTask', ref, { signal: options.signal, persist: true })
+        // It may have run since the question: then its file is there now, or never.
+        hasEnded = state === 'completed'
+        if (!hasEnded) await pause(startPollMs, options.signal)
+      }
       continue
     }
     offset += chunk.data.length
@@ -43,15 +49,6 @@ export async function* readTaskFile(
   }
 }
 
-async function mayStillCome(mesh: Mesh, ref: TaskRef, error: MeshError, signal?: AbortSignal): Promise<boolean> {
-  if (error.code !== 'FileNotFound' && error.code !== 'TaskFilesUnavailable' && error.code !== 'TaskFilesCleanedup') return false
-  const { state } = await mesh.control.call('getTask', ref, { signal, persist: true })
-  return state !== 'completed'
-}
-
-/** A whole file in memory: for short texts such as the end of a task's output. */
-export async function readWhole(mesh: Mesh, ref: TaskRef, name: string, signal?: AbortSignal): Promise<Uint8Array> {
-  const pieces: Uint8Array[] = []
-  for await (const piece of readTaskFile(mesh, ref, name, { signal })) pieces.push(piece)
-  return Buffer.concat(pieces)
+function mayStillCome({ code }: MeshError): boolean {
+  return code === 'FileNotFound' || code === 'TaskFilesUnavailable' || code === 'TaskFilesCleanedup'
 }

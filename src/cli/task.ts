@@ -204,7 +204,7 @@ async function tasksOf(
 ): Promise<{ jobId: string; tasks: JsonObject[] }> {
   if (options.jsonFile !== undefined) {
     if (options.commandLine !== undefined) throw new MeshError('InvalidPropertyValue', 'Give either --json-file or --command-line.')
-    const tasks = tasksFromJson(await readJson(options.jsonFile, context.world.stdin))
+    const tasks = tasksFromJson(await readJson(options.jsonFile, context.world))
     return { jobId: given(options.jobId ?? word, 'job'), tasks }
   }
   const ref = taskRef(word, { jobId: options.jobId, taskId: options.taskId ?? options.id })
@@ -242,7 +242,7 @@ function resourceFile(filePath: string, source: string): JsonObject {
 async function uploadLocal(mesh: Mesh, tasks: JsonObject[], context: Context): Promise<JsonObject[]> {
   const anyBlob = `b${'a'.repeat(58)}`
   const replaced = (task: JsonObject, blobs: ReadonlyMap<string, string> | undefined): JsonObject => {
-    const files = task['resourceFiles'] as JsonObject[] | undefined
+    const files = task.resourceFiles as JsonObject[] | undefined
     return {
       ...task,
       resourceFiles: files?.map(({ [localFileProperty]: local, ...file }) => {
@@ -255,7 +255,7 @@ async function uploadLocal(mesh: Mesh, tasks: JsonObject[], context: Context): P
   for (const task of tasks) checkTask(replaced(task, undefined))
   const sources = new Set(
     tasks.flatMap((task) =>
-      ((task['resourceFiles'] as JsonObject[] | undefined) ?? []).flatMap((file) => (file[localFileProperty] as string | undefined) ?? []),
+      ((task.resourceFiles as JsonObject[] | undefined) ?? []).flatMap((file) => (file[localFileProperty] as string | undefined) ?? []),
     ),
   )
   const blobs = new Map<string, string>()

@@ -1,14 +1,23 @@
 /** The part of the fake mesh that is the node of this machine: its state and its blob store. */
+import { createHash } from 'node:crypto'
 import { MeshError } from '../../protocols/errors.ts'
 import { type LocalStatus, localProtocol } from '../../protocols/local.ts'
 import { type CallHandlers, serverSession } from '../../protocols/rpc.ts'
 import type { Channel } from '../../protocols/wire.ts'
-import { blobIdOf, type FakeMesh, peer } from './fake-mesh.ts'
 
 type LocalCalls = CallHandlers<(typeof localProtocol)['server']>
 
+/** The blob store behind it. */
+export interface FakeBlobs {
+  readonly blobs: Map<string, Buffer>
+  readonly trees: Map<string, { path: string; id: string; size: number }[]>
+  readonly openUploads: Map<number, Buffer[]>
+  addBlob(data: Buffer): string
+  note(name: string, request: unknown): Promise<void>
+}
+
 const status: LocalStatus = {
-  peer,
+  peer: '12D3KooWFakeFakeFakeFakeFakeFakeFakeFakeFakeFakeFake',
   name: 'laptop',
   meshId: 'mesh-1',
   version: '0.1.0',
@@ -28,7 +37,7 @@ const status: LocalStatus = {
   user: 'batchmesh',
 }
 
-export function localCalls(mesh: FakeMesh, channel: Channel): void {
+export function localCalls(mesh: FakeBlobs, channel: Channel): void {
   let handles = 0
   const stat = (id: string) => {
     const tree = mesh.trees.get(id)
@@ -82,4 +91,12 @@ export function localCalls(mesh: FakeMesh, channel: Channel): void {
     ]),
   ) as unknown as LocalCalls
   serverSession(localProtocol, channel, { calls: handlers, notes: {} })
+}
+
+/** Has the shape of a blob id, and equal content has equal ids. */
+export function blobIdOf(data: Uint8Array | string): string {
+  return `bafy${createHash('sha256')
+    .update(data)
+    .digest('hex')
+    .replaceAll(/[0189]/g, (digit) => 'wxyz'['0189'.indexOf(digit)]!)}`
 }

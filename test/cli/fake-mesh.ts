@@ -1,6 +1,5 @@
 /** A node and coordinator in memory that speak the real protocols and really run the commands, for tests of the command line. */
 import { spawnSync } from 'node:child_process'
-import { createHash } from 'node:crypto'
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
@@ -14,7 +13,7 @@ import { type CallHandlers, serverSession } from '../../protocols/rpc.ts'
 import type { Channel } from '../../protocols/wire.ts'
 import type { OpenChannel } from '../../src/mesh/sessions.ts'
 import { channelPair } from './channel-pair.ts'
-import { localCalls } from './fake-local.ts'
+import { blobIdOf, type FakeBlobs, localCalls } from './fake-local.ts'
 
 export interface FakeTask {
   spec: TaskSpec
@@ -34,9 +33,7 @@ interface FakeJob {
 
 type ControlCalls = CallHandlers<(typeof controlProtocol)['server']>
 
-export const peer = '12D3KooWFakeFakeFakeFakeFakeFakeFakeFakeFakeFakeFake'
-
-export class FakeMesh {
+export class FakeMesh implements FakeBlobs {
   readonly jobs = new Map<string, FakeJob>()
   readonly blobs = new Map<string, Buffer>()
   readonly trees = new Map<string, { path: string; id: string; size: number }[]>()
@@ -196,7 +193,7 @@ export class FakeMesh {
     for (const file of task.spec.resourceFiles ?? []) this.#stage(join(wd, file.filePath), file.blob!)
     const [program, ...args] = splitCommandLine(task.spec.commandLine)
     const env = {
-      PATH: process.env['PATH'] ?? '',
+      PATH: process.env.PATH ?? '',
       ...Object.fromEntries((task.spec.environmentSettings ?? []).map(({ name, value }) => [name, value])),
     }
     const ended = spawnSync(program!, args, { cwd: wd, env })
@@ -291,12 +288,4 @@ function filesBelow(directory: string): string[] {
     .filter((entry) => entry.isFile())
     .map((entry) => join(entry.parentPath, entry.name).slice(directory.length + 1))
     .sort()
-}
-
-/** Has the shape of a blob id, and equal content has equal ids. */
-export function blobIdOf(data: Uint8Array | string): string {
-  return `bafy${createHash('sha256')
-    .update(data)
-    .digest('hex')
-    .replaceAll(/[0189]/g, (digit) => 'wxyz'['0189'.indexOf(digit)]!)}`
 }

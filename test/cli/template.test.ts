@@ -7,13 +7,13 @@ import { expand, expandPattern, parseShellTemplate, parseWordTemplate } from '..
 function sh(template: string, values: { input?: string; index: number }): string {
   return execFileSync('sh', ['-c', expand(parseShellTemplate(template), values)], {
     encoding: 'utf8',
-    env: { PATH: process.env['PATH'] ?? '', x: 'X' },
+    env: { PATH: process.env.PATH ?? '', x: 'X' },
   })
 }
 
 /** Texts that are hard on a shell. */
 const nasty = fc.oneof(
-  fc.string({ unit: fc.constantFrom(...`'"\\$\`!*?[]{}()<>|&;#~= \n\ta1.-/é`), minLength: 1, maxLength: 12 }),
+  fc.string({ unit: fc.constantFrom(...Array.from(`'"\\$\`!*?[]{}()<>|&;#~= \n\ta1.-/é`)), minLength: 1, maxLength: 12 }),
   fc.constantFrom('$(echo pwned)', '`echo pwned`', "it's", '"; echo pwned; "', '-n', '2', 'if', 'a=b', '~', '*', '\\', '$x', "'", '"'),
 )
 const many = { numRuns: 60 }

@@ -1,5 +1,6 @@
 /** `batchmesh up`. */
 import { hostname } from 'node:os'
+import { resolve } from 'node:path'
 import { text as readAll } from 'node:stream/consumers'
 import { type Command, Option } from 'commander'
 import { MeshError } from '../../../protocols/errors.ts'
@@ -70,7 +71,7 @@ async function upOptions(options: Options, context: Context): Promise<Omit<UpOpt
   const port = integer(options.port, '--port', 0, 65_535)!
   return {
     dataDir: context.dataDir,
-    join: await joinToken(options.join ?? context.world.env['BATCHMESH_JOIN'], context),
+    join: await joinToken(options.join ?? context.world.env.BATCHMESH_JOIN, context),
     port,
     listen: options.listen ?? [],
     announce: options.announce ?? [],
@@ -92,7 +93,7 @@ async function joinToken(given: string | undefined, context: Context): Promise<s
   else {
     const { readFile } = await import('node:fs/promises')
     try {
-      token = await readFile(given, 'utf8')
+      token = await readFile(resolve(context.world.cwd, given), 'utf8')
     } catch (error) {
       // What is no file is taken as the token itself, unless it plainly is a path.
       const code = (error as NodeJS.ErrnoException).code

@@ -28,7 +28,7 @@ const nothing = () => {}
 const silent: Progress = { upload: nothing, uploaded: nothing, tasks: nothing, counts: nothing, clear: nothing, stop: nothing }
 
 function bar(world: World): Progress {
-  const colour = world.env['NO_COLOR'] === undefined || world.env['NO_COLOR'] === ''
+  const colour = world.env.NO_COLOR === undefined || world.env.NO_COLOR === ''
   const stream = {
     isTTY: true,
     get columns() {

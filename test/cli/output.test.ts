@@ -1,0 +1,98 @@
+import { describe, expect, it } from 'vitest'
+import { showBytes, showCapacity, showDuration, showTime } from '../../src/cli/format.ts'
+import { type Column, table, tsv } from '../../src/cli/output.ts'
+import { Failures } from '../../src/cli/run/failures.ts'
+import { findInputs, stagedPath } from '../../src/cli/run/inputs.ts'
+
+interface Row {
+  id: string
+  count: number
+  note?: string
+}
+const columns: Column<Row>[] = [
+  { title: 'id', value: (r) => r.id },
+  { title: 'count', value: (r) => r.count, right: true },
+  { title: 'note', value: (r) => r.note },
+]
+const rows: Row[] = [
+  { id: 'a', count: 5, note: 'tab\there\nand line \\' },
+  { id: 'long-name', count: 1000 },
+]
+
+describe('tables', () => {
+  it('columns are aligned, numbers to the right, and a row stays a row', () => {
+    expect(table(columns, rows)).toBe('ID         COUNT  NOTE\na              5  tab\\there\\nand line \\\nlong-name   1000\n')
+  })
+
+  it('lines are cut only where there is a width', () => {
+    expect(table(columns, rows, 12)).toBe('ID         …\na          …\nlong-name  …\n')
+  })
+
+  it('control characters of a name cannot reach the terminal', () => {
+    expect(table(columns, [{ id: '\u001b[2Jx', count: 1 }])).not.toContain('\u001b')
+  })
+
+  it('TSV has the same columns with tabs and line breaks escaped', () => {
+    expect(tsv(columns, rows)).toBe('id\tcount\tnote\na\t5\ttab\\there\\nand line \\\\\nlong-name\t1000\t\n')
+  })
+})
+
+describe('how things are shown', () => {
+  it('durations', () => {
+    expect([5, 1500, 59_000, 61_000, 3_660_000, 172_800_000].map(showDuration)).toEqual(['5ms', '1.5s', '59s', '1m01s', '1h01m', '2d'])
+  })
+
+  it('times are local, with the date unless it is today', () => {
+    const time = new Date(2026, 4, 6, 7, 8, 9)
+    expect(showTime(time.getTime(), time)).toBe('07:08:09')
+    expect(showTime(time.getTime(), new Date(2026, 4, 7))).toBe('2026-05-06 07:08:09')
+    expect(showTime(undefined)).toBe('')
+  })
+
+  it('sizes and capacities', () => {
+    expect(showBytes(1536)).toBe('1.5 KB')
+    expect(showCapacity({ cores: 2, memoryMiB: 4096, gpus: 1 })).toBe('2 cores, 4 GiB, 1 GPU')
+  })
+})
+
+describe('failures', () => {
+  const failed = (taskId: string, exitCode: number, stderrTail: string) => ({
+    taskId,
+    exitCode,
+    stderrTail,
+    state: 'completed' as const,
+    epoch: 1,
+    result: 'failure' as const,
+    retryCount: 0,
+    requeueCount: 0,
+  })
+
+  it('those that differ only in numbers and file names are one group, the largest first', () => {
+    const failures = new Failures()
+    failures.add(failed('0009', 139, ''))
+    failures.add(failed('0001', 1, 'x\nframes/a.pov:12: no such texture'))
+    failures.add(failed('0000', 1, 'y\nframes/b.pov:7: no such texture'))
+    failures.add(failed('0002', 1, 'disk is full'))
+    expect(failures.lines()).toEqual([
+      '2 tasks failed: exit code 1 (0000, 0001)',
+      '    x',
+      '    frames/a.pov:12: no such texture',
+      '1 task failed: exit code 139 (signal 11) (0009)',
+      '1 task failed: exit code 1 (0002)',
+      '    disk is full',
+    ])
+  })
+})
+
+describe('where inputs are staged', () => {
+  it('below the current directory they keep their relative path, from elsewhere their name', () => {
+    expect(stagedPath('/w/frames/a.pov', '/w')).toBe('frames/a.pov')
+    expect(stagedPath('/other/a.pov', '/w')).toBe('a.pov')
+    expect(stagedPath('/w', '/w')).toBe('w')
+    expect(stagedPath('/w/..a', '/w')).toBe('..a')
+  })
+
+  it('a file with glob characters in its name is taken as it is', async () => {
+    await expect(findInputs(['no[1].txt'], '/nonexistent-directory', [])).rejects.toThrow('matches no file')
+  })
+})
