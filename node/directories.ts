@@ -65,10 +65,10 @@ export class Directories {
   }
 
   /** What a lane of this job must see (ExecutorOptions.jobDirs). Throws when the job was not opened. */
-  ofJob(jobUid: JobUid): readonly string[] {
+  ofJob(jobUid: JobUid): string {
     const path = this.#jobs.get(jobUid)
     if (path === undefined) throw new Error(`The directory of job ${jobUid} was not opened before a lane was asked for.`)
-    return [path]
+    return path
   }
 
   /**

@@ -30,10 +30,10 @@ export interface ExecutorOptions {
   /** Directories of the node that no task may see (identity, control socket, stores). Missing ones are made, private to the node's user. */
   hidePaths: readonly string[]
   /**
-   * The directory of all jobs, and the directories in it that lanes of one job must see; they must exist when a lane of
-   * the job is asked for. Used where tasks run as the node's own user, so that only hiding keeps jobs apart.
+   * The directory of all jobs, and the one in it that lanes of one job must see; it must exist when a lane of the job is
+   * asked for. Used where tasks run as the node's own user, so that only hiding keeps jobs apart.
    */
-  jobDirs?: { root: string; of: (jobUid: JobUid) => readonly string[] }
+  jobDirs?: { root: string; of: (jobUid: JobUid) => string }
   /** Takes this tier, or fails. Otherwise the best that works. */
   tier?: IsolationTier
   /** First user id for lanes, instead of one derived from `seed`; {@link uidsPerNode} follow it. */
@@ -52,6 +52,10 @@ interface IdleLane {
 export async function startExecutor(options: ExecutorOptions): Promise<Executor> {
   mkdirSync(options.runDir, { recursive: true, mode: 0o700 })
   chmodSync(options.runDir, 0o700)
+  const { jobDirs } = options
+  const covering = options.hidePaths.find((path) => jobDirs !== undefined && isWithin(jobDirs.root, path))
+  if (covering !== undefined)
+    throw new Error(`Tasks could not see their directories: ${jobDirs!.root} lies in ${covering}, which is hidden from them.`)
   for (const path of options.hidePaths) mkdirSync(path, { recursive: true, mode: 0o700 })
   const runDir = mkdtempSync(join(options.runDir, 'lanes-'))
   const isRoot = process.getuid?.() === 0
@@ -71,6 +75,10 @@ export async function startExecutor(options: ExecutorOptions): Promise<Executor>
   }
   rmSync(runDir, { recursive: true, force: true })
   throw new Error(`No way to run task processes works on this machine. ${failures.join('; ')}`)
+}
+
+function isWithin(path: string, directory: string): boolean {
+  return path === directory || path.startsWith(`${directory}/`)
 }
 
 class LanePool implements Executor {
@@ -163,13 +171,17 @@ class LanePool implements Executor {
     const hidesJobs = jobDirs !== undefined && !this.#isRoot
     // Through its service manager a user can have programs started outside of any namespace.
     const runtimeDir = `/run/user/${process.getuid?.()}`
-    const hide = [...hidePaths, ...(hidesJobs ? [jobDirs.root] : []), ...(!this.#isRoot && existsSync(runtimeDir) ? [runtimeDir] : [])]
+    const hide = [
+      ...hidePaths,
+      this.#runDir,
+      ...(hidesJobs ? [jobDirs.root] : []),
+      ...(!this.#isRoot && existsSync(runtimeDir) ? [runtimeDir] : []),
+    ]
     return {
       owner: this.#isRoot ? this.#nextOwner() : undefined,
       nodeGroup: this.#uidBase,
-      hide,
-      keep: hidesJobs && jobUid !== undefined ? jobDirs.of(jobUid) : [],
-      runDir: this.#runDir,
+      hide: hide.filter((path, at) => !hide.some((other, otherAt) => isWithin(path, other) && (path !== other || otherAt < at))),
+      keep: hidesJobs && jobUid !== undefined ? jobDirs.of(jobUid) : undefined,
       index: this.#count,
       nonce: this.#nonce,
     }

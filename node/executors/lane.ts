@@ -1,5 +1,4 @@
 /** A lane: one task at a time through a helper, which is started anew after a kill. */
-import { mkdirSync, rmSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { IsolationTier } from '../../protocols/model/machine.ts'
 import type { Ended, Owner, StartRequest } from '../ports.ts'
@@ -7,7 +6,7 @@ import { Helper } from './helper.ts'
 import { ownPidNamespace, processesWith, sendSignal } from './proc.ts'
 import { containedPrologue, taskScript, tracedPrologue } from './script.ts'
 import type { Spawner } from './spawner.ts'
-import { type LanePlan, laneCommands, markerOf, parkingOf, traceOf } from './tiers.ts'
+import { type LanePlan, laneCommands, markerOf, traceOf } from './tiers.ts'
 
 /** What a program has that was ended by SIGKILL. */
 const killedExitCode = 128 + 9
@@ -25,7 +24,6 @@ export interface LaneSetup {
 export async function startHelper(setup: LaneSetup): Promise<Helper> {
   const { tier, plan } = setup
   const contained = tier !== 'process-group'
-  if (plan.keep.length > 0) mkdirSync(parkingOf(plan), { recursive: true, mode: 0o700 })
   const spawner = setup.spawner()
   const pipes = await spawner.start(laneCommands(tier, plan)[setup.variant]!, contained)
   const prologue = contained ? containedPrologue(ownPidNamespace()) : tracedPrologue(traceOf(plan, 'lane'))
@@ -52,8 +50,8 @@ export class ShellLane {
 
   /** A live helper. */
   async ready(): Promise<Helper> {
-    if (this.#isClosed) throw new Error('The lane is closed.')
     const current = await this.#helper
+    if (this.#isClosed) throw new Error('The lane is closed.')
     if (current !== undefined && !current.isGone) return current
     const starting = startHelper(this.#setup)
     this.#helper = starting
@@ -106,7 +104,6 @@ export class ShellLane {
     helper.kill()
     await helper.gone
     await this.#sweep()
-    rmSync(parkingOf(this.#setup.plan), { recursive: true, force: true })
   }
 
   #killTask(helper: Helper): void {

@@ -23,20 +23,14 @@ export interface LanePlan {
   owner: Owner | undefined
   /** A group that all lanes of this node have and nothing else; only where the node is root. */
   nodeGroup: number
-  /** Directories that no task may see; each is covered by an empty one. */
+  /** Directories that no task may see, none within another; each is covered by an empty one. */
   hide: readonly string[]
-  /** Directories below hidden ones that this lane's job must see. */
-  keep: readonly string[]
-  /** The node's directory of pipes, hidden last; `<runDir>/<index>` is used while the lane starts. */
-  runDir: string
+  /** A directory below a hidden one that this lane's job must see. */
+  keep: string | undefined
+  /** Number of the lane. */
   index: number
   /** Unlikely to occur anywhere else; the same for all lanes of the node. */
   nonce: string
-}
-
-/** A directory below the plan's runDir that must exist, empty, when the lane starts and something is kept. */
-export function parkingOf(plan: LanePlan): string {
-  return `${plan.runDir}/${plan.index}`
 }
 
 /** Environment variable that marks the tasks of a node where nothing else does. */
@@ -94,30 +88,24 @@ function unprivilegedShell(plan: LanePlan, ...more: string[]): string[] {
   return shell(`${mounts(plan)}${around(['setpriv', ...more, ...unprivileged, ...helper])}`)
 }
 
-/** Shell text that hides and keeps, as pid 1 of new namespaces. `-n`: the machine's own table of mounts is not for lanes to write. */
+/**
+ * Shell text that hides and keeps, as pid 1 of new namespaces. What is kept is held open while it is covered, and bound
+ * from there. `-n`: the machine's own table of mounts is not for lanes to write.
+ */
 function mounts(plan: LanePlan): string {
-  const parking = parkingOf(plan)
   const lines = ['set -e']
-  if (plan.keep.length > 0) lines.push(`mount -n -t tmpfs -o mode=700 batchmesh ${quoteWord(parking)}`)
-  for (const [at, path] of plan.keep.entries()) {
-    lines.push(`mkdir ${quoteWord(`${parking}/${at}`)}`, `mount -n --bind ${quoteWord(path)} ${quoteWord(`${parking}/${at}`)}`)
-  }
-  for (const path of plan.hide) lines.push(hideText(path))
-  for (const [at, path] of plan.keep.entries()) {
-    lines.push(`mkdir -p ${quoteWord(path)}`, `mount -n --move ${quoteWord(`${parking}/${at}`)} ${quoteWord(path)}`)
-  }
-  return `${lines.join('\n')}\n${hideText(plan.runDir)}\nset +e\n`
-}
-
-function hideText(path: string): string {
-  return `mount -n -t tmpfs -o mode=711,size=64k,nr_inodes=256 batchmesh ${quoteWord(path)}`
+  const kept = plan.keep === undefined ? undefined : quoteWord(plan.keep)
+  if (kept !== undefined) lines.push(`exec 3<${kept}`)
+  for (const path of plan.hide) lines.push(`mount -n -t tmpfs -o mode=711,size=64k,nr_inodes=256 batchmesh ${quoteWord(path)}`)
+  if (kept !== undefined) lines.push(`mkdir -p ${kept}`, `mount -n --no-canonicalize --bind /proc/self/fd/3 ${kept}`, 'exec 3<&-')
+  return `${lines.join('\n')}\nset +e\n`
 }
 
 function bubblewrap(plan: LanePlan): string[] {
   const words = ['bwrap', '--unshare-user', '--unshare-pid', '--unshare-ipc', '--as-pid-1', '--die-with-parent']
   words.push('--dev-bind', '/', '/', '--proc', '/proc')
-  for (const path of [...plan.hide, plan.runDir]) words.push('--tmpfs', path)
-  for (const path of plan.keep) words.push('--bind', path, path)
-  for (const path of [...plan.hide, plan.runDir]) words.push('--remount-ro', path)
+  for (const path of plan.hide) words.push('--tmpfs', path)
+  if (plan.keep !== undefined) words.push('--bind', plan.keep, plan.keep)
+  for (const path of plan.hide) words.push('--remount-ro', path)
   return [...words, '--']
 }

@@ -2,7 +2,7 @@
  * A program that stands for a node: it runs one wild task (task-lab.ts) and prints what came of it. The tests of kills start it, as
  * another user if need be, and kill it.
  *
- *     executor-driver.ts <tier> <root> <tag> hold|end|abort|terminate
+ *     executor-driver.ts <tier> <root> <tag> hold|end|abort|terminate|spy
  */
 import { isolationTierSchema } from '../../protocols/model/machine.ts'
 import { processesOf, TaskLab, untilCount, wildCount, wildScript } from './task-lab.ts'
@@ -34,6 +34,21 @@ if (mode === 'abort' || mode === 'terminate') {
   const left = processesOf(tag).length
   const after = await lab.sh(lane, 'exit 3')
   console.log(JSON.stringify({ exitCode, killed, stdout, left, after: after.exitCode, neighbour: (await neighbour).exitCode }))
+}
+if (mode === 'spy') {
+  // Another job's lane looks at the first job's files, the node's identity, and the pipes of lanes.
+  const own = await lab.sh(lane, 'echo mine >kept; cat kept; chmod 777 . .. kept')
+  const spy = await lab.lane(2)
+  const { stdout } = await lab.sh(
+    spy,
+    `cat ${own.paths.wd}/kept ${lab.secret} ${own.paths.stdout}; ls ${lab.root}/run/lanes-*; echo done >kept; cat kept`,
+    { jobUid: 2 },
+  )
+  // An own user namespace brings no way back either.
+  const unshared = await lab.sh(spy, `unshare --user --map-root-user --mount sh -c 'umount ${lab.root}/private; cat ${lab.secret}'`, {
+    jobUid: 2,
+  })
+  console.log(JSON.stringify({ own: own.stdout, seen: stdout, unshared: unshared.stdout }))
 }
 for (const pid of processesOf(tag)) process.kill(pid, 'SIGKILL')
 await lab.close()

@@ -68,6 +68,13 @@ describe.each(cases)('$tier as $user', (each) => {
   if (reason !== undefined) console.log(`skipped: ${each.tier} as ${each.user}: ${reason}`)
   const can = it.skipIf(reason !== undefined)
 
+  // Without namespaces nothing is hidden: no such promise there.
+  if (each.tier !== 'process-group') {
+    can('S1: a task of another job sees neither files nor pipes nor the identity', async () => {
+      expect(await drive(each, wildTag(), 'spy')).toEqual({ own: 'mine\n', seen: 'done\n', unshared: '' })
+    })
+  }
+
   can('a task that ends takes its daemons with it', async () => {
     expect(await drive(each, wildTag(), 'end')).toEqual({ exitCode: 4, left: each.escaping })
   })

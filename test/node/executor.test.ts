@@ -2,6 +2,7 @@ import { copyFileSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import * as fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { childrenOf, descendantsOf } from '../../node/executors/proc.ts'
 import type { Lane } from '../../node/ports.ts'
 import { isRoot, TaskLab } from './task-lab.ts'
 
@@ -19,6 +20,14 @@ const names = fc
   )
   // A shell as /bin/sh may add this one itself.
   .filter((name) => name !== '_')
+
+/** The shell that starts the lanes of a lab: the newest child of this process that is no other lab's. */
+function spawnerOf(of: TaskLab): number {
+  const others = of === lab ? [] : [spawnerOf(lab)]
+  return childrenOf(process.pid).filter(
+    (pid) => !others.includes(pid) && /^(setpriv|sh|\/bin\/sh)\0/.test(readFileSync(`/proc/${pid}/cmdline`, 'latin1')),
+  )[0]!
+}
 
 let lab: TaskLab
 let lane: Lane
@@ -194,6 +203,50 @@ describe('lanes', () => {
     )
     one.release()
     other.release()
+  })
+
+  it('end when idle for long, and with their executor', async () => {
+    const idle = await TaskLab.open({ idleMs: 1 })
+    const [first, second] = [await idle.lane(1), await idle.lane(2)]
+    // Those that wait to be reaped have no command line any more.
+    const count = () => childrenOf(spawnerOf(idle)).filter((pid) => readFileSync(`/proc/${pid}/cmdline`, 'latin1') !== '').length
+    expect(count()).toBe(2)
+    first.release()
+    while (count() > 1) await new Promise((resolve) => setTimeout(resolve, 5))
+    expect((await idle.sh(second, 'exit 3', { jobUid: 2 })).exitCode).toBe(3)
+    const spawner = spawnerOf(idle)
+    await idle.close()
+    expect(childrenOf(process.pid)).not.toContain(spawner)
+  })
+
+  it('are new for another job: none of its processes is one of the job before', async () => {
+    const namespaceOf = async (each: Lane, jobUid: number) =>
+      (await lab.sh(each, 'readlink /proc/self/ns/pid; echo $PPID', { jobUid })).stdout
+    const before = await lab.lane(10)
+    const seen = await namespaceOf(before, 10)
+    before.release()
+    const after = await lab.lane(11)
+    expect(await namespaceOf(after, 11)).not.toBe(seen)
+    expect(after.owner?.uid ?? -1).not.toBe(before.owner?.uid ?? 0)
+    after.release()
+  })
+
+  it.skipIf(!isRoot)('give a task that kills all it can reach its own end, and go on', async () => {
+    expect(await lab.sh(lane, 'kill -9 -1')).toMatchObject({ exitCode: 137, killed: false })
+    expect((await lab.sh(lane, 'exit 3')).exitCode).toBe(3)
+  })
+
+  it('reject when something from outside ends them, and are made anew', async () => {
+    const broken = await TaskLab.open()
+    const each = await broken.lane()
+    const started = Promise.withResolvers<void>()
+    const running = broken.sh(each, 'sleep 1000', { onStart: () => started.resolve() })
+    await started.promise
+    process.kill(spawnerOf(broken), 'SIGKILL')
+    if (broken.executor.tier === 'process-group') for (const pid of descendantsOf(process.pid)) process.kill(pid, 'SIGKILL')
+    await expect(running).rejects.toThrow(/neither the task nor the node ended it/)
+    expect((await broken.sh(each, 'exit 3')).exitCode).toBe(3)
+    await broken.close()
   })
 
   it('leave no pipe behind that a task could open', async () => {

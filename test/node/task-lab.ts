@@ -37,7 +37,7 @@ export class TaskLab {
     this.directories = new Directories(join(root, 'node'))
   }
 
-  static async open(options: { tier?: IsolationTier; root?: string } = {}): Promise<TaskLab> {
+  static async open(options: { tier?: IsolationTier; root?: string; idleMs?: number } = {}): Promise<TaskLab> {
     const lab = new TaskLab(options.root ?? mkdtempSync(join(tmpdir(), 'batchmesh-lab-')))
     const { directories } = lab
     lab.executor = await startExecutor({
@@ -46,6 +46,7 @@ export class TaskLab {
       hidePaths: [join(lab.root, 'private')],
       jobDirs: { root: directories.node.workitems, of: (jobUid) => directories.ofJob(jobUid) },
       ...(options.tier === undefined ? {} : { tier: options.tier }),
+      ...(options.idleMs === undefined ? {} : { idleMs: options.idleMs }),
     })
     return lab
   }
