@@ -2,7 +2,7 @@
 import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createWriteStream, existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs'
-import { copyFile, mkdtemp } from 'node:fs/promises'
+import { chmod, copyFile, mkdtemp } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -57,7 +57,10 @@ export class DemoMesh {
   }
 
   static async create(): Promise<DemoMesh> {
-    return new DemoMesh(await mkdtemp(join(tmpdir(), 'batchmesh-demo-')))
+    const tmp = await mkdtemp(join(tmpdir(), 'batchmesh-demo-'))
+    // where the nodes run as root their tasks are users of their own, who must get through
+    await chmod(tmp, 0o711)
+    return new DemoMesh(tmp)
   }
 
   /** Starts a node in the background and waits until it is ready. */

@@ -26,6 +26,8 @@ const sampleFrames = [1, 13, 25, 37]
 const longestRenderSeconds = 75
 const reduceId = 'reduce'
 const poolId = 'film'
+/** A frame that has been rendered this long is worth killing. */
+const inTheMiddleMs = 300
 /** Longest wait for a step of the mesh that takes a second at most on an idle machine. */
 const patienceMs = 30_000
 
@@ -161,20 +163,23 @@ async function follow(
 ): Promise<number | undefined> {
   let struckAt: number | undefined
   let told = 0
-  const atWork = new Set<string>()
+  /** Tasks of the victim, with the time when they were first seen to run. */
+  const atWork = new Map<string, number>()
   try {
     for await (const { events, counts } of client.watchJob(jobId, signal)) {
-      for (const { taskId, machine, state, startTime } of events) {
+      for (const { taskId, machine, state } of events) {
         if (machine !== victim.peer || state !== 'running') atWork.delete(taskId)
-        else if (startTime !== undefined) atWork.add(taskId)
+        else if (!atWork.has(taskId)) atWork.set(taskId, Date.now())
       }
       if (counts.completed >= told + frames / 8) {
         told = counts.completed
         say(`  ${String(told).padStart(3)} of ${frames + 1} tasks done, ${counts.running} running`)
       }
-      if (struckAt === undefined && counts.completed >= frames / 2 && atWork.size > 0) {
+      if (struckAt === undefined && counts.completed >= frames / 2) {
+        const inTheMiddle = [...atWork].filter(([, since]) => Date.now() - since >= inTheMiddleMs).map(([id]) => id)
+        if (inTheMiddle.length === 0) continue
         struckAt = Date.now()
-        await strike([...atWork])
+        await strike(inTheMiddle)
       }
     }
   } catch (error) {
