@@ -6,6 +6,7 @@
  */
 import { open, symlink, unlink } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { maxFileBytes } from '../protocols/blobs.ts'
 import { MeshError, toMeshError } from '../protocols/errors.ts'
 import type { PeerIdText } from '../protocols/ids.ts'
 import type { OutputEntry, OutputFile, ResourceFile } from '../protocols/model/task.ts'
@@ -24,8 +25,10 @@ import { walkTree } from './store/tree.ts'
 const defaultMode = 0o770
 /** Files of one task that are made or taken in at once; many tasks do so together. */
 const filesAtOnce = 8
-/** A fetch that failed for a passing reason is tried so often. */
-const fetchTries = 5
+/** A fetch that failed for a passing reason is tried so often: about 10 minutes, the longest silence before a lease ends. */
+const fetchTries = 25
+/** System errors that have nothing to do with the file. */
+const passing = new Set(['ENOSPC', 'EDQUOT', 'EMFILE', 'ENFILE', 'ENOMEM', 'EAGAIN', 'EINTR'])
 /** First pause before something is tried again; doubles up to the longest. */
 const firstPauseMs = 1000
 const longestPauseMs = 30_000
@@ -228,11 +231,10 @@ async function collect(
   to: { home: PeerIdText; jobUid: number },
 ): Promise<OutputEntry[]> {
   const { wd, shared, signal } = context
-  const paths = await findOutputs(
-    wd,
-    patterns.map((pattern) => pattern.filePattern),
-    shared.isShared,
-  )
+  const named = patterns.map((pattern) => pattern.filePattern)
+  const paths = await findOutputs(wd, named, shared.isShared).catch((error: unknown) => {
+    throw unreadable('The working directory', error)
+  })
   const limit = new Limit(filesAtOnce)
   return await all(paths.map((path) => limit.run(() => keep(context, path, to, signal))))
 }
@@ -269,6 +271,7 @@ async function takeOutput({ store, wd }: Context, path: string): Promise<OutputE
         if (state.nlink > 1 && state.uid !== (await directory.uid())) {
           throw uploadFailure(`The output ${path} is a hard link to a file of another user; copy the file instead.`)
         }
+        if (state.size > maxFileBytes) throw uploadFailure(`The output ${path} is larger than ${maxFileBytes} bytes; split it.`)
         const { id, size } = await store.importFile(file, { cache: true })
         return { path, blob: id, size, mode: state.mode & 0o777 }
       } finally {
@@ -276,12 +279,17 @@ async function takeOutput({ store, wd }: Context, path: string): Promise<OutputE
       }
     })
   } catch (error) {
-    const { code } = error as NodeJS.ErrnoException
-    if (code === 'ENOENT') throw uploadFailure(`The output ${path} vanished while it was taken in.`, error)
-    if (code === 'ELOOP' || code === 'ENOTDIR' || code === 'ENXIO')
-      throw uploadFailure(`The output ${path} is no regular file any more.`, error)
-    throw error
+    throw unreadable(`The output ${path}`, error)
   }
+}
+
+/** What the task has done to its files is its failure; what passes (a full disk, too many open files) is tried again. */
+function unreadable(what: string, error: unknown): unknown {
+  const { code = '', errno, message } = error as NodeJS.ErrnoException
+  if (errno === undefined || passing.has(code)) return error
+  if (code === 'ENOENT') return uploadFailure(`${what} vanished while it was taken in.`, error)
+  if (code === 'ELOOP' || code === 'ENOTDIR' || code === 'ENXIO') return uploadFailure(`${what} is no regular file any more.`, error)
+  return uploadFailure(`${what} cannot be read: ${message}.`, error)
 }
 
 function pauseMs(tries: number): number {

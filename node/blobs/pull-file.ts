@@ -13,6 +13,8 @@ import type { BlobSession } from './sessions.ts'
 const windowChunks = 4
 /** A chunk that takes longer is asked for elsewhere: 1 MiB at 300 kbit/s. */
 const chunkTimeoutMs = 30_000
+/** Pending chunks that are looked through one by one. */
+const fewChunks = 8
 /** Pause before a busy source is asked again. */
 const busyMs = 200
 
@@ -68,29 +70,34 @@ export async function pullChunks(partial: PartialFile, sources: readonly Source[
     }
   }
 
-  const drain = async (source: Source, start: number, lacks: Set<number>): Promise<void> => {
+  const drain = async (source: Source, place: { cursor: number; lacks: Set<number> }): Promise<void> => {
     while (!signal.aborted && !dropped.has(source.peer)) {
-      const index = nextFrom(pending, start, partial.chunks, lacks)
-      if (index !== undefined) await fetchOne(source, index, lacks)
-      else if (inFlight > 0) await wake.promise
+      const index = nextFrom(pending, place.cursor, partial.chunks, place.lacks)
+      if (index !== undefined) {
+        place.cursor = index + 1
+        await fetchOne(source, index, place.lacks)
+      } else if (inFlight > 0) await wake.promise
       else return
     }
   }
 
   await Promise.all(
     sources.flatMap((source, at) => {
-      const lacks = new Set<number>()
-      const start = Math.floor((at * partial.chunks) / sources.length)
-      return Array.from({ length: windowChunks }, () => drain(source, start, lacks))
+      const place = { cursor: Math.floor((at * partial.chunks) / sources.length), lacks: new Set<number>() }
+      return Array.from({ length: windowChunks }, () => drain(source, place))
     }),
   )
   signal.throwIfAborted()
   return outcome
 }
 
-/** The first pending chunk at or after `start`, going round. */
+/** The first pending chunk at or after `start`, going round, that the source may have. */
 function nextFrom(pending: ReadonlySet<number>, start: number, chunks: number, lacks: ReadonlySet<number>): number | undefined {
-  if (pending.size === 0) return undefined
+  // Near the end the few that are left are looked through; before it the next is close by.
+  if (pending.size < fewChunks) {
+    for (const index of pending) if (!lacks.has(index)) return index
+    return undefined
+  }
   for (let step = 0; step < chunks; step++) {
     const index = (start + step) % chunks
     if (pending.has(index) && !lacks.has(index)) return index

@@ -93,7 +93,6 @@ export class Pusher {
 
   async #chunk(session: BlobSession, id: BlobId, index: number, signal: AbortSignal): Promise<void> {
     const data = await this.#store.chunk(id, index)
-    await session.drained({ signal })
     await session.call('putChunk', { id, index, data }, { signal })
   }
 

@@ -74,11 +74,16 @@ async function build(store: BlobStore, folder: Folder, path: string, options: Pu
 }
 
 /** All files below a blob, by path; the blob itself with an empty path when it is a file. Empty directories are not listed. */
-export async function treeEntries(store: BlobStore, root: BlobId): Promise<TreeEntry[]> {
+export async function treeEntries(store: BlobStore, root: BlobId, maxEntries = maxTreeEntries): Promise<TreeEntry[]> {
   const entries: TreeEntry[] = []
-  await walkTree(store, root, (entry) => {
-    if (entry.kind === 'file') entries.push({ path: entry.path, id: entry.id, size: entry.size })
-  })
+  await walkTree(
+    store,
+    root,
+    (entry) => {
+      if (entry.kind === 'file') entries.push({ path: entry.path, id: entry.id, size: entry.size })
+    },
+    maxEntries,
+  )
   return entries
 }
 
@@ -87,6 +92,7 @@ export async function walkTree(
   store: BlobStore,
   root: BlobId,
   visit: (entry: TreeEntry & { kind: 'file' | 'directory' }) => void,
+  maxEntries = maxTreeEntries,
 ): Promise<void> {
   let count = 0
   const todo = [{ path: '', id: root, depth: 0, row: await requireRow(store, root, root), shard: false }]
@@ -98,7 +104,7 @@ export async function walkTree(
     const children = await store.children(id)
     count += children.length
     // The same directory named again and again makes a small blob a huge tree.
-    if (count > maxTreeEntries) throw new MeshError('BlobCorrupt', `The directory ${root} has more than ${maxTreeEntries} entries.`)
+    if (count > maxEntries) throw new MeshError('BlobCorrupt', `The directory ${root} has more than ${maxEntries} entries.`)
     const rows = await store.rows(children.map((child) => child.id))
     for (const [index, child] of [...children.entries()].toReversed()) {
       const childRow = rows[index] ?? (await requireRow(store, child.id, root))

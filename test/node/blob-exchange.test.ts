@@ -2,8 +2,10 @@ import { randomBytes } from 'node:crypto'
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { buildDirectory } from '../../node/store/directory.ts'
 import { closeHashPool } from '../../node/store/hash-pool.ts'
 import { importTree, treeEntries } from '../../node/store/tree.ts'
+import { parseBlobId } from '../../node/store/unixfs.ts'
 import { MeshError } from '../../protocols/errors.ts'
 import { BlobPeers, corrupt, idOf, leavesOf, MiB, put, readAll } from '../support/blob-peers.ts'
 
@@ -50,6 +52,24 @@ describe('pull', () => {
     peers.net.cut(home.peer)
     await expect(worker.exchange.pull(absent, { home: home.peer })).rejects.toMatchObject({ code: 'Unreachable' })
     await expect(worker.exchange.pull('bafy', { home: home.peer })).rejects.toMatchObject({ code: 'InvalidPropertyValue' })
+  })
+
+  it('brings a directory that names another many times over once, and its listing is refused when it would be huge', async () => {
+    const [home, worker] = [await peers.start('home'), await peers.start('worker')]
+    const leaf = await home.store.addSmall(Buffer.from('x'))
+    let bomb = await buildDirectory([{ name: 'x', cid: parseBlobId(leaf).cid, totalBytes: 1 }])
+    await home.store.addDirectoryNode(bomb.nodes[0]!.block, bomb.id)
+    // 2^40 paths in 41 nodes.
+    for (let level = 0; level < 40; level++) {
+      bomb = await buildDirectory([
+        { name: 'a', ...bomb },
+        { name: 'b', ...bomb },
+      ])
+      await home.store.addDirectoryNode(bomb.nodes[0]!.block, bomb.id)
+    }
+    await worker.exchange.pull(bomb.id, { home: home.peer })
+    expect(await worker.store.list()).toHaveLength(42)
+    await expect(treeEntries(worker.store, bomb.id, 1000)).rejects.toThrow(/more than 1000 entries/)
   })
 
   it('is shared by all who want the same blob, and goes on when one of them gives up', async () => {

@@ -135,6 +135,15 @@ describe('outputs', () => {
     await expect(collect('bad*')).rejects.toMatchObject(failsWith('FileUploadMiscError', /not UTF-8/))
   })
 
+  it.skipIf(isRoot)('fail the task when they cannot be read (skipped for root, who reads everything)', async () => {
+    await make('d/f')
+    await chmod(join(wd, 'd/f'), 0)
+    await expect(collect('d/f')).rejects.toMatchObject(failsWith('FileUploadMiscError', /d\/f cannot be read/))
+    await chmod(join(wd, 'd'), 0)
+    await expect(collect('d/f')).rejects.toMatchObject(failsWith('FileUploadMiscError', /cannot be read/))
+    await chmod(join(wd, 'd'), 0o700)
+  })
+
   it.skipIf(!isRoot)('S1: no hard link to a file of another user (skipped for ordinary users: needs another user)', async () => {
     await writeFile(join(wd, '..', 'of-root'), 'secret', { mode: 0o600 })
     await link(join(wd, '..', 'of-root'), join(wd, 'mine'))
