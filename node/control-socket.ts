@@ -18,7 +18,8 @@ const openingMs = 10_000
 
 export interface LocalService {
   service: Service
-  accept: (channel: Channel) => void
+  /** What takes the channel; a rejection refuses it with its code, before anything is said on it. */
+  open: () => Promise<(channel: Channel) => void>
 }
 
 export interface ControlSocket {
@@ -67,8 +68,9 @@ async function welcome(socket: Socket, services: readonly LocalService[], remote
         `The node does not know ${protocol ?? 'this request'}: node and command are of different versions.`,
       )
     }
+    const take = await served.open()
     channel.send(encodeAccepted())
-    served.accept(channel)
+    take(channel)
   } catch (error) {
     channel.send(encodeRefused(toMeshError(error)))
     channel.close()

@@ -18,9 +18,13 @@ export interface EnrolOptions {
   logger?: HostLogger
 }
 
+/** A member that starts again with its token waits this long for a founder that may be away. */
+const againTimeoutMs = 5000
+
 /**
  * Joins the mesh of the token and keeps the membership in the data directory. A repetition after a failure uses the
- * same key, and costs no second use of the invitation. Rejects with InvalidPropertyValue for a token that is damaged
+ * same key, and costs no second use of the invitation; a machine that is a member already starts again with its old
+ * token also when that has expired or the founder is away. Rejects with InvalidPropertyValue for a token that is damaged
  * or expired or when the directory belongs to another mesh, AuthenticationFailed when the founder refuses it or is
  * not whom the token names, Unreachable when no address answers.
  */
@@ -34,11 +38,23 @@ export async function enrol(dataDir: string, token: string, options: EnrolOption
     )
   }
   if (invitation.expires <= Date.now()) {
+    if (existing !== undefined) return existing
     throw new MeshError(
       'InvalidPropertyValue',
       `The invitation expired at ${new Date(invitation.expires).toISOString()}. Ask for a new one (\`batchmesh invite\`), or check this machine's clock.`,
     )
   }
+  if (existing === undefined) return join(dataDir, invitation, options)
+  const signals = [AbortSignal.timeout(againTimeoutMs), ...(options.signal === undefined ? [] : [options.signal])]
+  try {
+    return await join(dataDir, invitation, { ...options, signal: AbortSignal.any(signals) })
+  } catch (error) {
+    if (options.signal?.aborted || (error instanceof MeshError && error.code === 'AuthenticationFailed')) throw error
+    return existing
+  }
+}
+
+async function join(dataDir: string, invitation: Invitation, options: EnrolOptions): Promise<Identity> {
   const key = await machineKey(dataDir)
   const addresses = [...invitation.addresses, ...(options.addresses ?? [])]
   const { channel, close } = await dialOnce({

@@ -102,14 +102,14 @@ export async function load(dataDir: string): Promise<Identity | undefined> {
 }
 
 /** Founds a mesh with this machine as its founder. Throws InvalidPropertyValue when the data directory belongs to a mesh already. */
-export async function found(dataDir: string, options: { name?: string; now?: number; lifeMs?: number } = {}): Promise<Identity> {
+export async function found(dataDir: string, options: { name?: string; now?: () => number; lifeMs?: number } = {}): Promise<Identity> {
   if ((await load(dataDir)) !== undefined) {
     throw new MeshError(
       'InvalidPropertyValue',
       `The data directory ${dataDir} belongs to a mesh already. Leave it first, or choose another directory.`,
     )
   }
-  const now = options.now ?? Date.now()
+  const now = (options.now ?? Date.now)()
   const { peer } = await machineKey(dataDir)
   const dir = identityDir(dataDir)
   if ((await readKey(dir, rootKeyFile)) !== undefined) throw missing(dir, membershipFile.name)

@@ -110,6 +110,10 @@ export class Membership {
     return this.#revoked.has(peer)
   }
 
+  revokedPeers(): PeerIdText[] {
+    return [...this.#revoked]
+  }
+
   /** The certificate that a peer showed. Throws AuthenticationFailed with what is wrong with it. */
   async judge(shown: Uint8Array, peer: PeerIdText): Promise<Certificate> {
     const payload = await verified(this.#rootPublicKey, 'certificate', shown)

@@ -47,49 +47,47 @@ export function withInvitation(registry: Registry, invite: Invite, secretHash: U
 }
 
 /**
- * Admits a peer by an invitation, counting the use; a member that asks again by the same invitation gets its answer
- * without a second use (L4). `sameHash` compares in constant time. Throws AuthenticationFailed with what is wrong.
+ * Admits a peer by an invitation, counting the use. A member that comes again gets its answer without a further use (L4),
+ * also when its invitation has ended since, for it could as well renew. `sameHash` compares in constant time. Throws
+ * AuthenticationFailed with what is wrong.
  */
 export function admit(
   registry: Registry,
   newcomer: { peer: string; name: string; secretHash: Uint8Array; now: number; lifeMs: number },
   sameHash: (a: Uint8Array, b: Uint8Array) => boolean,
-): { registry: Registry; roles: readonly Role[]; serial: number; expires: number } {
-  const { peer, now } = newcomer
+): Issued {
+  const { peer, now, lifeMs } = newcomer
   const known = Object.hasOwn(registry.members, peer) ? registry.members[peer] : undefined
-  if (known?.revoked)
+  if (known?.revoked) {
     throw refusal('This machine was removed from the mesh. To take it back, let it forget its identity and invite it anew.')
+  }
   const matches = registry.invitations.map((invitation) => sameHash(invitation.secretHash, newcomer.secretHash))
   const invitation = registry.invitations[matches.indexOf(true)]
-  if (invitation === undefined) {
-    throw refusal(
-      'The invitation is not known here: it was mistyped, withdrawn, or is long expired. Ask for a new one (`batchmesh invite`).',
-    )
-  }
-  if (invitation.expires <= now) throw refusal('The invitation has expired. Ask for a new one (`batchmesh invite`).')
   const again = known?.secretHash !== undefined && sameHash(known.secretHash, newcomer.secretHash)
-  if (!again && invitation.usesLeft < 1) throw refusal('The invitation is used up. Ask for a new one (`batchmesh invite`).')
-  const counted = again ? invitation : { ...invitation, usesLeft: invitation.usesLeft - 1 }
-  const invitations = registry.invitations.map((other) => (other === invitation ? counted : other))
-  // A member that comes with a further invitation has the roles of both.
-  const held = [...new Set([...(known?.roles ?? []), ...invitation.roles])]
+  const trouble = again ? undefined : invitationTrouble(invitation, now)
+  if (known !== undefined && (again || trouble !== undefined)) return renew(registry, peer, now, lifeMs)
+  if (invitation === undefined || trouble !== undefined) throw refusal(`${trouble} Ask for a new one (\`batchmesh invite\`).`)
+  const invitations = registry.invitations.map((other) => (other === invitation ? { ...other, usesLeft: other.usesLeft - 1 } : other))
   return issued({ ...registry, invitations }, peer, {
     name: newcomer.name,
-    roles: held,
+    // A member that comes with a further invitation has the roles of both.
+    roles: [...new Set([...(known?.roles ?? []), ...invitation.roles])],
     since: known?.since ?? now,
-    expires: now + newcomer.lifeMs,
+    expires: now + lifeMs,
     revoked: false,
     secretHash: invitation.secretHash,
   })
 }
 
+function invitationTrouble(invitation: OpenInvitation | undefined, now: number): string | undefined {
+  if (invitation === undefined) return 'The invitation is not known here: it was withdrawn, or is long expired.'
+  if (invitation.expires <= now) return 'The invitation has expired.'
+  if (invitation.usesLeft < 1) return 'The invitation is used up.'
+  return undefined
+}
+
 /** A new certificate for a member. Throws AuthenticationFailed for a peer that is none, or was revoked. */
-export function renew(
-  registry: Registry,
-  peer: string,
-  now: number,
-  lifeMs: number,
-): { registry: Registry; roles: readonly Role[]; serial: number; expires: number } {
+export function renew(registry: Registry, peer: string, now: number, lifeMs: number): Issued {
   const member = Object.hasOwn(registry.members, peer) ? registry.members[peer] : undefined
   if (member === undefined)
     throw refusal('This machine is not a member of the mesh. Join it with an invitation (`batchmesh invite` on the founder).')
@@ -97,12 +95,20 @@ export function renew(
   return issued(registry, peer, { ...member, expires: Math.max(member.expires, now + lifeMs) })
 }
 
+/** The registry to persist, and what the certificate says. */
+interface Issued {
+  registry: Registry
+  roles: readonly Role[]
+  serial: number
+  expires: number
+}
+
 /** Enters the founder itself, or any member whose roles are given outright. */
-export function enter(registry: Registry, peer: string, name: string, held: readonly Role[], now: number, lifeMs: number) {
+export function enter(registry: Registry, peer: string, name: string, held: readonly Role[], now: number, lifeMs: number): Issued {
   return issued(registry, peer, { name, roles: [...held], since: now, expires: now + lifeMs, revoked: false })
 }
 
-function issued(registry: Registry, peer: string, member: RegisteredMember) {
+function issued(registry: Registry, peer: string, member: RegisteredMember): Issued {
   const serial = registry.serial + 1
   const next: Registry = { ...registry, serial, members: { ...registry.members, [peer]: member } }
   return { registry: next, roles: member.roles, serial, expires: member.expires }

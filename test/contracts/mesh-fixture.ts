@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { enrol } from '../../node/enrol.ts'
 import { createHost, type Host, type HostOptions } from '../../node/host.ts'
-import { found } from '../../node/identity.ts'
+import { found, load } from '../../node/identity.ts'
 import { Membership, type MembershipOptions } from '../../node/membership.ts'
 import { type MembershipService, startMembership } from '../../node/membership-service.ts'
 import type { InvitableRole } from '../../protocols/membership.ts'
@@ -13,6 +13,8 @@ export const onLoopback = { port: 0, addresses: ['/ip4/127.0.0.1'] }
 
 export interface TestMember {
   dataDir: string
+  /** Where it listens on 127.0.0.1. */
+  port: number
   membership: Membership
   host: Host
   service: MembershipService
@@ -41,14 +43,27 @@ export class TestMesh {
     return new TestMesh(await member(dataDir, membership, { listen: onLoopback, ...options.host }))
   }
 
+  /** The same founder, restarted. */
+  static async resume(before: TestMember, options: MembershipOptions): Promise<TestMesh> {
+    before.service.stop()
+    await before.host.stop()
+    const membership = await Membership.open((await load(before.dataDir))!, options)
+    const listen = { ...onLoopback, port: before.port }
+    return new TestMesh(await member(before.dataDir, membership, { listen }))
+  }
+
   async token(roles: InvitableRole[] = ['worker', 'submitter'], uses = 1): Promise<string> {
     return (await this.founder.service.invite({ roles, uses, expiresMs: 60_000 })).token
   }
 
+  /** Enrols a machine and starts nothing. */
+  async member(options: JoinOptions = {}): Promise<Membership> {
+    return Membership.open(await enrol(await this.dir(), await this.token(options.roles)), options)
+  }
+
   async join(options: JoinOptions = {}): Promise<TestMember> {
-    const dataDir = await this.dir()
-    const membership = await Membership.open(await enrol(dataDir, await this.token(options.roles)), options)
-    return this.open(dataDir, membership, options.host)
+    const membership = await this.member(options)
+    return this.open(this.#dirs.at(-1)!, membership, options.host)
   }
 
   /** Starts a member with an identity that is there already. */
@@ -76,7 +91,8 @@ export class TestMesh {
 
 async function member(dataDir: string, membership: Membership, options: Partial<HostOptions>): Promise<TestMember> {
   const host = await createHost({ ...options, membership })
-  return { dataDir, membership, host, service: startMembership({ wire: host, membership, addresses: () => host.addresses() }) }
+  const port = Number(/\/tcp\/(\d+)/.exec(host.addresses()[0] ?? '')?.[1] ?? 0)
+  return { dataDir, port, membership, host, service: startMembership({ wire: host, membership, addresses: () => host.addresses() }) }
 }
 
 export function temporaryDir(): Promise<string> {

@@ -66,7 +66,11 @@ function messageOf(action: () => unknown): string {
 
 describe('certificates', () => {
   it('come back from their bytes as they were', () => {
-    fc.assert(fc.property(certificateArbitrary, (any) => void expect(decodeCertificate(encodeCertificate(any))).toEqual(any)))
+    fc.assert(
+      fc.property(certificateArbitrary, (any) => {
+        expect(decodeCertificate(encodeCertificate(any))).toEqual(any)
+      }),
+    )
   })
 
   it('have the same bytes for ever', () => {
@@ -143,7 +147,11 @@ describe('revocation lists', () => {
       issuedAt: fc.nat(),
       revoked: fc.array(entry),
     })
-    fc.assert(fc.property(list, (any) => void expect(decodeRevocations(encodeRevocations(any))).toEqual(any)))
+    fc.assert(
+      fc.property(list, (any) => {
+        expect(decodeRevocations(encodeRevocations(any))).toEqual(any)
+      }),
+    )
   })
 })
 
@@ -167,7 +175,11 @@ describe('roles', () => {
 
 describe('tokens', () => {
   it('come back from their text as they were', () => {
-    fc.assert(fc.property(invitationArbitrary, (any) => void expect(decodeToken(encodeToken(any))).toEqual(any)))
+    fc.assert(
+      fc.property(invitationArbitrary, (any) => {
+        expect(decodeToken(encodeToken(any))).toEqual(any)
+      }),
+    )
   })
 
   it('have the same text for ever', () => {
@@ -177,7 +189,11 @@ describe('tokens', () => {
   })
 
   it('consist of letters, digits and one underscore: a double click selects the whole', () => {
-    fc.assert(fc.property(invitationArbitrary, (any) => void expect(encodeToken(any)).toMatch(/^bm1_[A-Za-z0-9]+$/)))
+    fc.assert(
+      fc.property(invitationArbitrary, (any) => {
+        expect(encodeToken(any)).toMatch(/^bm1_[A-Za-z0-9]+$/)
+      }),
+    )
   })
 
   it('survive line breaks and spaces', () => {
