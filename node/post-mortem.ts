@@ -1,5 +1,5 @@
 /** What a failed program leaves to say: why its exit code, and the end of its stderr.txt. */
-import { closeSync, constants, fstatSync, openSync, readSync, statSync } from 'node:fs'
+import { closeSync, constants, fstatSync, openSync, readSync, realpathSync, statSync } from 'node:fs'
 import { isAbsolute, join, resolve } from 'node:path'
 import type { FailureInfo } from '../protocols/model/task.ts'
 
@@ -46,7 +46,7 @@ function isProgram(file: string | undefined): boolean {
   if (file === undefined) return false
   try {
     if ((statSync(file).mode & 0o111) === 0) return false
-    const head = readRange(file, 0, 4)
+    const head = readRange(realpathSync(file), 0, 4)
     return head.subarray(0, 2).toString('latin1') === '#!' || head.equals(Buffer.from('\x7fELF', 'latin1')) || isMachO(head)
   } catch {
     return false
