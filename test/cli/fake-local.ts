@@ -21,7 +21,8 @@ const status: LocalStatus = {
   name: 'laptop',
   meshId: 'mesh-1',
   version: '0.1.0',
-  pid: 1,
+  // No process has it.
+  pid: 2 ** 30,
   startTime: 0,
   roles: ['worker', 'submitter'],
   isCoordinator: false,

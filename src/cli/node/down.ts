@@ -1,10 +1,15 @@
 /** `batchmesh down` and `batchmesh leave`. */
 import type { Command } from 'commander'
 import { MeshError } from '../../../protocols/errors.ts'
+import type { Mesh } from '../../mesh/client.ts'
+import { pause } from '../../mesh/sessions.ts'
 import type { Context, Register } from '../context.ts'
 
 /** A drain lasts as long as the longest task: it has no deadline of its own. */
 const drainTimeoutMs = 2 ** 31 - 1
+/** Ending takes a second; closing a large store or emptying a large directory some more. */
+const exitTimeoutMs = 60_000
+const exitPollMs = 50
 
 export const register: Register = (program, context, name) => (name === 'down' ? down(program, context) : leave(program, context))
 
@@ -15,9 +20,8 @@ function down(program: Command, context: Context): void {
     .option('--drain', 'let running tasks end first; no new ones start')
     .addHelpText('after', '\nExample:\n  batchmesh down --drain')
   context.action<{ drain?: boolean }>(command, async ({ drain = false }) => {
-    const mesh = await context.mesh()
     if (drain) context.say('waiting for running tasks to end …')
-    await ending(mesh.local.call('down', { drain }, { timeoutMs: drain ? drainTimeoutMs : undefined }))
+    await end(context, (mesh) => mesh.local.call('down', { drain }, { timeoutMs: drain ? drainTimeoutMs : undefined }))
     await context.done('The node has stopped.', { stopped: true })
   })
 }
@@ -29,17 +33,34 @@ function leave(program: Command, context: Context): void {
     .option('--purge', 'also empty the data directory: identity, blobs, task files')
     .addHelpText('after', '\nExample:\n  batchmesh leave --purge')
   context.action<{ purge?: boolean }>(command, async ({ purge = false }) => {
-    const mesh = await context.mesh()
-    await ending(mesh.local.call('leave', { purge }))
+    await end(context, (mesh) => mesh.local.call('leave', { purge }))
     await context.done(`The machine has left the mesh.${purge ? ` ${context.dataDir} is empty.` : ''}`, { left: true, purged: purge })
   })
 }
 
-/** A node that exits may close the connection before its answer is out: that is success too. */
-async function ending(answer: Promise<unknown>): Promise<void> {
+/** Asks the node to end and waits until its process is gone, so that what follows finds the port and the data directory free. */
+async function end(context: Context, ask: (mesh: Mesh) => Promise<unknown>): Promise<void> {
+  const mesh = await context.mesh()
+  const { pid } = await mesh.local.call('status', {})
   try {
-    await answer
+    await ask(mesh)
   } catch (error) {
+    // A node that exits may close the connection before its answer is out: that is success too.
     if (!(error instanceof MeshError) || error.code !== 'Unreachable') throw error
+  }
+  const deadline = Date.now() + exitTimeoutMs
+  while (isAlive(pid)) {
+    if (Date.now() > deadline)
+      throw new MeshError('OperationTimedOut', `The node (process ${pid}) is ending but has not ended yet. See its log.`)
+    await pause(exitPollMs)
+  }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM'
   }
 }

@@ -51,6 +51,7 @@ export class Interrupts {
     const asking = new AbortController()
     this.#asking = asking
     this.#progress.clear()
+    this.#progress.hold(true)
     try {
       const answer = await this.#world.ask('Stop the job, detach and leave it running, or go on? [s/d/G] ', asking.signal)
       const first = answer.trim().toLowerCase()[0]
@@ -61,6 +62,7 @@ export class Interrupts {
       if (!asking.signal.aborted) this.#leave('detach')
       if (!(error instanceof Error)) throw error
     } finally {
+      this.#progress.hold(false)
       this.#asking = undefined
     }
   }

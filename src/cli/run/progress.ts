@@ -1,7 +1,7 @@
 /** Progress on stderr: a bar on a terminal, now and then a line elsewhere. */
 import { SingleBar } from 'cli-progress'
 import type { TaskCounts } from '../../../protocols/model/job.ts'
-import { showBytes } from '../format.ts'
+import { showBytes, showDuration } from '../format.ts'
 import type { World } from '../world.ts'
 
 export interface Progress {
@@ -13,6 +13,8 @@ export interface Progress {
   counts(counts: TaskCounts): void
   /** Makes room for other output; the bar comes back by itself. */
   clear(): void
+  /** Keeps still while something is asked. */
+  hold(held: boolean): void
   stop(): void
 }
 
@@ -25,57 +27,74 @@ export function makeProgress(world: World, quiet: boolean): Progress {
 }
 
 const nothing = () => {}
-const silent: Progress = { upload: nothing, uploaded: nothing, tasks: nothing, counts: nothing, clear: nothing, stop: nothing }
+const silent: Progress = {
+  upload: nothing,
+  uploaded: nothing,
+  tasks: nothing,
+  counts: nothing,
+  clear: nothing,
+  hold: nothing,
+  stop: nothing,
+}
 
 function bar(world: World): Progress {
   const colour = world.env.NO_COLOR === undefined || world.env.NO_COLOR === ''
+  let isHeld = false
   const stream = {
     isTTY: true,
     get columns() {
       return world.stderr.columns
     },
     write: (text: string) => {
-      void world.stderr.write(text)
+      if (!isHeld) void world.stderr.write(text)
       return true
     },
   } as unknown as NodeJS.WritableStream
   let current: SingleBar | undefined
+  let total = 0
   let sent = 0
-  const begin = (format: string, total: number) => {
+  let began = Date.now()
+  const begin = (format: string, count: number) => {
     current?.stop()
+    total = count
+    began = Date.now()
     current = new SingleBar({
       stream,
       format,
       barsize: 24,
       barCompleteChar: '█',
       barIncompleteChar: '░',
-      hideCursor: false,
-      etaBuffer: 50,
       clearOnComplete: true,
-      stopOnComplete: false,
+      forceRedraw: true,
     })
-    current.start(total, 0, { note: '', rate: '-' })
+    current.start(total, 0, { note: '', rate: '-', left: '-' })
   }
-  let began = Date.now()
+  const update = (done: number, note: string) => {
+    const rate = done / Math.max(1, Date.now() - began)
+    const left = done === 0 ? '-' : showDuration((total - done) / rate)
+    current?.update(done, { note, rate: done === 0 ? '-' : (rate * 1000).toFixed(1), left })
+  }
   return {
-    upload: (total) => {
-      if (total > 0) begin(`uploading {bar} {percentage}%  {note}  ETA {eta_formatted}`, total)
+    upload: (bytes) => {
+      if (bytes > 0) begin('uploading {bar} {percentage}%  {note}  ETA {left}', bytes)
     },
     uploaded: (bytes) => {
       sent += bytes
-      current?.update(sent, { note: showBytes(sent) })
+      update(sent, showBytes(sent))
     },
-    tasks: (total, what = 'tasks') => {
-      began = Date.now()
-      begin(`${what} {bar} {value}/{total}  {note}  {rate}/s  ETA {eta_formatted}`, total)
-    },
+    tasks: (count, what = 'tasks') => begin(`${what} {bar} {value}/{total}  {note}  {rate}/s  ETA {left}`, count),
     counts: ({ completed, running, failed }) => {
-      const seconds = (Date.now() - began) / 1000
       const failures = failed === 0 ? '' : colour ? `, \u001b[31m${failed} failed\u001b[39m` : `, ${failed} failed`
-      current?.update(completed, { note: `${running} running${failures}`, rate: seconds < 1 ? '-' : (completed / seconds).toFixed(1) })
+      update(completed, `${running} running${failures}`)
     },
-    clear: () => void world.stderr.write('\r\u001b[K'),
+    clear: () => {
+      if (current !== undefined && !isHeld) void world.stderr.write('\r\u001b[K')
+    },
+    hold: (held) => {
+      isHeld = held
+    },
     stop: () => {
+      isHeld = false
       current?.stop()
       current = undefined
     },
@@ -93,7 +112,7 @@ function lines(world: World): Progress {
     tasks: (count, what = 'tasks') => {
       total = count
       last = Date.now()
-      void world.stderr.write(`running ${count} ${what}\n`)
+      void world.stderr.write(what === 'tasks' ? `running ${count} ${count === 1 ? 'task' : 'tasks'}\n` : `${what} …\n`)
     },
     counts: ({ completed, running, failed }) => {
       if (Date.now() - last < lineEveryMs) return
