@@ -35,7 +35,7 @@ function explainLeased(task: Task, name: string, now: number): Explanation {
   if (lease.uploading) return { summary: `Task ${name} has run on ${on} and is storing its outputs.`, details }
   if (lease.startTime === undefined)
     return { summary: `Task ${name} is on ${on} and about to start: fetching its inputs, or next in line.`, details }
-  return { summary: `Task ${name} has been running on ${on} for ${Math.round((now - lease.startTime) / 1000)} s.`, details }
+  return { summary: `Task ${name} has been running on ${on} for ${Math.max(0, Math.round((now - lease.startTime) / 1000))} s.`, details }
 }
 
 function explainWaiting(job: Job, task: Task, name: string): Explanation {

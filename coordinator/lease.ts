@@ -13,8 +13,21 @@ export const maxWindowMs = 600_000
 /** Ended attempts that a status row remembers; enough to see a pattern, bounded so that a task lost for ever does not grow. */
 const maxHistory = 10
 
-export function attemptOf(task: Task, epoch: number): Attempt {
-  return { jobUid: task.job.uid, task: task.id, epoch }
+/** `member` counts from 0, the primary; it is named only where it is another (ids.ts). */
+export function attemptOf(task: Task, epoch: number, member = 0): Attempt {
+  const attempt = { jobUid: task.job.uid, task: task.id, epoch }
+  return member === 0 ? attempt : { ...attempt, member }
+}
+
+/** Leases are filed under the attempt of their primary, also on the machines of other members. */
+export function leaseKey(attempt: Attempt): string {
+  return attemptKey({ ...attempt, member: undefined })
+}
+
+/** The lease that a machine has for an attempt; of a gang, as the member that the attempt names. */
+export function leaseOn(machine: Machine, attempt: Attempt): Lease | undefined {
+  const lease = machine.leases.get(leaseKey(attempt))
+  return lease?.members[attempt.member ?? 0]?.machine === machine ? lease : undefined
 }
 
 /**
@@ -58,17 +71,16 @@ export function markStarted(lease: Lease, startTime: number): void {
   lease.startTime = startTime
 }
 
-/** Takes a lease out of the books. The members other than `except` are told to stop. */
-export function closeLease(turn: Turn, lease: Lease, tell: { reason: string; except?: Machine } | undefined): void {
+/** Takes a lease out of the books. The members, but for the one that reported, are told to stop. */
+export function closeLease(turn: Turn, lease: Lease, tell: { reason: string; except?: number } | undefined): void {
   const { task } = lease
-  const attempt = attemptOf(task, lease.epoch)
-  const key = attemptKey(attempt)
-  for (const { machine, node } of lease.members) {
+  const key = attemptKey(attemptOf(task, lease.epoch))
+  for (const [index, { machine, node }] of lease.members.entries()) {
     machine.leases.delete(key)
     node.leases.delete(lease)
     node.pool.dirty = true
-    if (tell !== undefined && machine !== tell.except && machine.session !== 0) {
-      turn.out.push({ kind: 'stop', peer: machine.peer, attempts: [attempt], reason: tell.reason })
+    if (tell !== undefined && index !== tell.except && machine.session !== 0) {
+      turn.out.push({ kind: 'stop', peer: machine.peer, attempts: [attemptOf(task, lease.epoch, index)], reason: tell.reason })
     }
   }
   if (lease.startTime !== undefined) task.job.started -= 1

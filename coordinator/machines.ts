@@ -1,9 +1,9 @@
 /** What machines say: hello, heartbeats, claims, reports, and their silence (L1 to L7). */
 import { type Attempt, attemptKey, type PeerIdText } from '../protocols/ids.ts'
-import { type Hello, heartbeatMs, type Report, type Verdict, type Welcome } from '../protocols/leases.ts'
+import { type Hello, heartbeatMs, type InventoryItem, type Report, type Verdict, type Welcome } from '../protocols/leases.ts'
 import { defaultPoolId } from '../protocols/model/pool.ts'
 import type { WorkerEvent } from './events.ts'
-import { markStarted, openLease, putStatus, windowMs } from './lease.ts'
+import { attemptOf, leaseOn, markStarted, minWindowMs, openLease, putStatus, windowMs } from './lease.ts'
 import { removeNode } from './pools.ts'
 import { dequeue } from './queue.ts'
 import { machineKey } from './rows.ts'
@@ -105,8 +105,11 @@ function setDefaultNode(turn: Turn, machine: Machine): void {
 function reconcile(turn: Turn, machine: Machine, hello: Hello): Attempt[] {
   const keep: Attempt[] = []
   const named = new Set(hello.inventory.map((item) => attemptKey(item.attempt)))
-  for (const [key, lease] of [...machine.leases]) {
-    if (named.has(key)) continue
+  for (const lease of [...machine.leases.values()]) {
+    const isNamed = lease.members.every(
+      (member, index) => member.machine !== machine || named.has(attemptKey(attemptOf(lease.task, lease.epoch, index))),
+    )
+    if (isNamed) continue
     const began = lease.startTime !== undefined || (lease.restored && lease.incarnation !== hello.incarnation)
     if (!began) lease.restored = false
     giveUp(turn, lease, began ? lostOrPreempted(machine) : 'requeued')
@@ -120,28 +123,26 @@ function reconcile(turn: Turn, machine: Machine, hello: Hello): Attempt[] {
       continue
     }
     if (task === undefined || task.epoch !== item.attempt.epoch) continue
-    const lease: Lease | undefined = leaseFor(task, machine) ?? revive(turn, task, machine, item.nodeId)
+    const lease: Lease | undefined = leaseOn(machine, item.attempt) ?? revive(turn, task, machine, item)
     if (lease === undefined) {
       if (task.lastEnd === 'reported' && item.state === 'finished') keep.push(item.attempt)
       continue
     }
     lease.restored = false
-    if (item.startTime !== undefined) markStarted(lease, item.startTime)
-    lease.uploading = item.state === 'uploading'
+    if (item.attempt.member === undefined) {
+      if (item.startTime !== undefined) markStarted(lease, item.startTime)
+      lease.uploading = item.state === 'uploading'
+    }
     keep.push(item.attempt)
   }
   return keep
 }
 
-function leaseFor(task: Task, machine: Machine): Lease | undefined {
-  return task.lease?.members.some((member) => member.machine === machine) ? task.lease : undefined
-}
-
 /** An attempt that was given up but not replaced, and is alive after all (L2). */
-function revive(turn: Turn, task: Task, machine: Machine, nodeId: string): Lease | undefined {
+function revive(turn: Turn, task: Task, machine: Machine, { attempt, nodeId }: InventoryItem): Lease | undefined {
   const node = machine.nodes.get(nodeId)
   if (task.lease !== undefined || task.lastEnd !== 'lost' || task.lastRan?.machine !== machine.peer || node === undefined) return undefined
-  if (task.job.row.state !== 'active') return undefined
+  if (task.job.row.state !== 'active' || attempt.member !== undefined) return undefined
   dequeue(task)
   task.lastEnd = undefined
   notLost(task)
@@ -214,15 +215,15 @@ function takeReport(turn: Turn, machine: Machine, { attempt, outcome }: Report):
   if (task === undefined) return 'refused'
   if (typeof task === 'number') return epochOf(task) === attempt.epoch ? 'accepted' : 'refused'
   if (task.epoch !== attempt.epoch) return 'refused'
-  const lease = leaseFor(task, machine)
+  const lease = leaseOn(machine, attempt)
+  const isPrimary = attempt.member === undefined
   if (lease !== undefined) {
-    const isPrimary = lease.members[0]!.machine === machine
     const failed = outcome.exitCode !== 0 || outcome.failureInfo !== undefined
     // Of a gang, a subtask that ends well ends nothing; one that fails ends the whole attempt (Azure: multi-instance).
-    if (isPrimary || failed) finish(turn, task, outcome, lease, machine)
+    if (isPrimary || failed) finish(turn, task, outcome, lease, machine, attempt.member)
     return 'accepted'
   }
-  if (task.lease !== undefined || task.lastRan?.machine !== machine.peer) return 'refused'
+  if (!isPrimary || task.lease !== undefined || task.lastRan?.machine !== machine.peer) return 'refused'
   if (task.lastEnd === 'reported') return 'accepted'
   // Azure: the tasks that an ended job left active stay so.
   if (task.lastEnd !== 'lost' || task.job.row.state !== 'active') return 'refused'
@@ -235,8 +236,8 @@ export function onStarted(turn: Turn, event: Extract<WorkerEvent, { kind: 'start
   const machine = speaking(turn, event.peer, event.session)
   if (machine === undefined) return
   for (const { startTime, ...attempt } of event.attempts) {
-    const lease: Lease | undefined = machine.leases.get(attemptKey(attempt))
-    if (lease !== undefined && lease.members[0]!.machine === machine) markStarted(lease, startTime)
+    const lease = leaseOn(machine, attempt)
+    if (lease !== undefined && attempt.member === undefined) markStarted(lease, startTime)
   }
   const jobs = new Set(event.attempts.map((attempt) => attempt.jobUid))
   for (const jobUid of jobs) turn.out.push({ kind: 'changed', jobUid })
@@ -245,8 +246,8 @@ export function onStarted(turn: Turn, event: Extract<WorkerEvent, { kind: 'start
 export function onUploading(turn: Turn, event: Extract<WorkerEvent, { kind: 'uploading' }>): void {
   const machine = speaking(turn, event.peer, event.session)
   for (const attempt of event.attempts) {
-    const lease = machine?.leases.get(attemptKey(attempt))
-    if (lease !== undefined) lease.uploading = true
+    const lease = machine === undefined ? undefined : leaseOn(machine, attempt)
+    if (lease !== undefined && attempt.member === undefined) lease.uploading = true
   }
 }
 
@@ -261,7 +262,7 @@ export function onReturned(turn: Turn, event: Extract<WorkerEvent, { kind: 'retr
     dismissClaim(turn, machine)
   }
   for (const attempt of attempts) {
-    const lease = machine.leases.get(attemptKey(attempt))
+    const lease = leaseOn(machine, attempt)
     if (lease !== undefined && lease.startTime === undefined) giveUp(turn, lease, 'requeued')
   }
 }
@@ -278,12 +279,18 @@ export function forgetMachine(turn: Turn, machine: Machine): void {
   turn.out.push({ kind: 'del', key: machineKey(machine.peer) })
 }
 
-/** Ends leases of silent machines and claims that have waited long enough. */
+/**
+ * Ends leases of silent machines and claims that have waited long enough. A session that nothing came from for as long
+ * as a short lease lasts is over, whether or not its connection has noticed: nothing new is given to it. The machine
+ * finds its heartbeats unanswered and says hello again.
+ */
 export function expire(turn: Turn): void {
   const beatMs = beatIntervalMs(turn.state.machines.size)
   for (const machine of turn.state.machines.values()) {
     if (machine.parked !== undefined && turn.now >= machine.parked.until) dismissClaim(turn, machine)
     const silentMs = turn.now - machine.lastHeard
+    if (machine.session !== 0 && silentMs > Math.max(minWindowMs, 6 * beatMs))
+      onGone(turn, { kind: 'gone', peer: machine.peer, session: machine.session, dead: false })
     if (silentMs < 1000 || machine.leases.size === 0) continue
     for (const lease of [...machine.leases.values()]) {
       if (silentMs <= windowMs(lease, machine.lastHeard, beatMs)) continue

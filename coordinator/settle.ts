@@ -43,7 +43,7 @@ function startGangs(turn: Turn, pool: Pool): void {
       cores: node.size.cores,
     }))
     lease.members.forEach(({ machine, node }, index) => {
-      const ref: GrantRef = { attempt: attemptOf(task, task.epoch), nodeId: node.row.nodeId, gang: { index, members } }
+      const ref: GrantRef = { attempt: attemptOf(task, task.epoch, index), nodeId: node.row.nodeId, gang: { index, members } }
       turn.out.push({ kind: 'grants', peer: machine.peer, grants: [ref], jobs: briefs(turn.state, machine, [task.job]), held: [] })
     })
   }

@@ -55,11 +55,13 @@ export function ready(turn: Turn, task: Task, again: boolean): void {
   if (pool !== undefined) pool.dirty = true
 }
 
-/** Ends an attempt by its report. `lease` is absent for a late report of an attempt that was given up but not replaced (L2). */
-export function finish(turn: Turn, task: Task, outcome: Outcome, lease: Lease | undefined, machine: Machine): void {
-  const ended = lease ?? undefined
-  if (lease === undefined) dequeue(task)
-  else closeLease(turn, lease, { reason: 'the task has ended', except: machine })
+/**
+ * Ends an attempt by its report. `ended` is absent for a late report of an attempt that was given up but not replaced
+ * (L2). `member` is who of a gang reported.
+ */
+export function finish(turn: Turn, task: Task, outcome: Outcome, ended: Lease | undefined, machine: Machine, member = 0): void {
+  if (ended === undefined) dequeue(task)
+  else closeLease(turn, ended, { reason: 'the task has ended', except: member })
   const failed = outcome.exitCode !== 0 || outcome.failureInfo !== undefined
   if (!failed) {
     ranProgram(task.job, machine)
@@ -162,6 +164,9 @@ interface Completion {
 function complete(turn: Turn, task: Task, how: Completion): void {
   const { job } = task
   dequeue(task)
+  const pool = poolOf(turn.state, job)
+  // A gang may have held nodes that others can have now.
+  if (pool !== undefined && task.class.gang > 0) pool.dirty = true
   const outcome: Outcome = how.outcome ?? {
     startTime: how.ended?.startTime ?? turn.now,
     endTime: turn.now,

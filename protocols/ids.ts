@@ -29,6 +29,8 @@ export const attemptSchema = z.object({
   /** The task's id with its case folded (see {@link foldId}). */
   task: z.string().min(1).max(64),
   epoch: z.number().int().positive(),
+  /** Of a gang: which of its members, from 1; absent for the primary and for ordinary tasks. One machine may have several. */
+  member: z.number().int().min(1).max(100_000).optional(),
 })
 export type Attempt = z.infer<typeof attemptSchema>
 
@@ -37,9 +39,9 @@ export function foldId(id: string): string {
   return id.toLowerCase()
 }
 
-/** One string an attempt, for maps and logs. */
-export function attemptKey(attempt: Attempt): string {
-  return `${attempt.jobUid}/${attempt.task}/${attempt.epoch}`
+/** One string an attempt (of a gang: a member), for maps and logs. */
+export function attemptKey({ jobUid, task, epoch, member }: Attempt): string {
+  return member === undefined ? `${jobUid}/${task}/${epoch}` : `${jobUid}/${task}/${epoch}+${member}`
 }
 
 /** One string a task over all its attempts. */
