@@ -1,0 +1,214 @@
+/** What submitters ask of a simulated mesh, and the machines it has. */
+
+import { type JobSpec, type JobSpecInput, jobSpecSchema } from '../../protocols/model/job.ts'
+import type { MachineDescription } from '../../protocols/model/machine.ts'
+import { type DeallocationOption, type PoolSpec, type PoolSpecInput, poolSpecSchema } from '../../protocols/model/pool.ts'
+import type { Labels } from '../../protocols/model/resources.ts'
+import { type TaskSpec, type TaskSpecInput, taskSpecSchema } from '../../protocols/model/task.ts'
+import { commandOf, type Plan } from './plan.ts'
+import type { World } from './world.ts'
+
+export type Request =
+  | { kind: 'addPool'; spec: PoolSpec }
+  | { kind: 'resizePool'; poolId: string; targetDedicatedNodes: number; nodeDeallocationOption: DeallocationOption }
+  | { kind: 'addJob'; spec: JobSpec }
+  | { kind: 'addTasks'; jobId: string; tasks: TaskSpec[] }
+  /** From now on the job ends with its last task. */
+  | { kind: 'closeJob'; jobId: string }
+  | { kind: 'terminateTask'; jobId: string; taskId: string }
+  | { kind: 'reactivateTask'; jobId: string; taskId: string }
+  | { kind: 'terminateJob'; jobId: string }
+
+/** Requests that follow each other; each is asked `waitMs` after the one before was answered. */
+export type Script = { waitMs: number; request: Request }[]
+
+export interface Workload {
+  machines: MachineDescription[]
+  scripts: Script[]
+}
+
+const plain: Plan = { ms: 100, fetchMs: 5, uploadMs: 2, ends: 'well' }
+
+export function makeWorkload(world: World): Workload {
+  const machines = makeMachines(world)
+  const names = machines.map((machine) => machine.name)
+  const makers = [small, long, flaky, failing, layered, gangs, resized, urgent, missing, terminated, wide]
+  return { machines, scripts: [...pools(world), ...makers.map((make) => make(world, names))] }
+}
+
+function makeMachines(world: World): MachineDescription[] {
+  const count = world.between(3, 5)
+  return Array.from({ length: count }, (_, i) => {
+    // The first stays large and dedicated, so that nothing waits for capacity that no machine has.
+    const isLow = i > 2 && world.chance(0.5)
+    return {
+      name: `w${i + 1}`,
+      class: isLow ? 'low-priority' : 'dedicated',
+      capacity: { cores: i === 0 ? 8 : world.between(3, 5), memoryMiB: 16_384, gpus: 0 },
+      diskFreeMiB: 10_000,
+      labels: (i === 0 ? { site: 'cellar' } : {}) as Labels,
+      os: 'linux',
+      arch: 'x64',
+      version: '0',
+      isolation: 'process-group',
+      addresses: [],
+      nodeRootDir: '/tmp',
+    } satisfies MachineDescription
+  })
+}
+
+function pool(spec: PoolSpecInput): Request {
+  return { kind: 'addPool', spec: poolSpecSchema.parse(spec) }
+}
+
+function task(id: string, plan: Partial<Plan>, more: Partial<TaskSpecInput> = {}): TaskSpec {
+  return taskSpecSchema.parse({ id, commandLine: commandOf({ ...plain, ...plan }), ...more })
+}
+
+/** Adds a job and its tasks, in two parts, and lets it end with the last. */
+function job(world: World, spec: JobSpecInput, tasks: TaskSpec[], waitMs = world.between(0, 20_000)): Script {
+  const half = world.between(1, tasks.length)
+  const parts = [tasks.slice(0, half), tasks.slice(half)].filter((part) => part.length > 0)
+  return [
+    { waitMs, request: { kind: 'addJob', spec: jobSpecSchema.parse(spec) } },
+    ...parts.map((part) => ({ waitMs: world.between(0, 2000), request: { kind: 'addTasks' as const, jobId: spec.id, tasks: part } })),
+    { waitMs: 0, request: { kind: 'closeJob', jobId: spec.id } },
+  ]
+}
+
+function many(world: World, low: number, high: number, make: (id: string) => TaskSpec): TaskSpec[] {
+  return Array.from({ length: world.between(low, high) }, (_, i) => make(`t${i}`))
+}
+
+const endless = { constraints: { maxTaskRetryCount: -1 } }
+
+function pools(world: World): Script[] {
+  const size = { vmSize: 'cores=1,memory=1GiB' }
+  const options: DeallocationOption[] = ['requeue', 'terminate', 'taskcompletion']
+  const resize = (targetDedicatedNodes: number): Script[number] => ({
+    waitMs: world.between(3000, 20_000),
+    request: { kind: 'resizePool', poolId: 'resized', targetDedicatedNodes, nodeDeallocationOption: world.pick(options) },
+  })
+  return [
+    [{ waitMs: 0, request: pool({ id: 'gangs', ...size, targetDedicatedNodes: 3, enableInterNodeCommunication: true }) }],
+    [
+      { waitMs: 0, request: pool({ id: 'resized', ...size, targetDedicatedNodes: 2, taskSlotsPerNode: 2 }) },
+      resize(0),
+      resize(3),
+      resize(1),
+    ],
+  ]
+}
+
+function small(world: World): Script {
+  return job(
+    world,
+    { id: 'small' },
+    many(world, 20, 60, (id) => task(id, { ms: world.between(10, 300) })),
+  )
+}
+
+function long(world: World): Script {
+  const disconnect = world.pick([{}, { lostAfterMs: 15_000 }, { stopOnClient: true }, { replace: false }])
+  return job(
+    world,
+    { id: 'long', disconnect },
+    many(world, 4, 8, (id) => task(id, { ms: world.between(8000, 40_000) })),
+  )
+}
+
+function flaky(world: World): Script {
+  return job(
+    world,
+    { id: 'flaky', ...endless },
+    many(world, 8, 15, (id) => task(id, { ms: world.between(100, 1500), ends: 'flaky' })),
+  )
+}
+
+function failing(world: World): Script {
+  const script = job(
+    world,
+    { id: 'failing', constraints: { maxTaskRetryCount: 2 } },
+    many(world, 5, 8, (id) => task(id, { ms: world.between(50, 500), ends: id === 't0' ? 'badly' : 'flaky' })),
+  )
+  const again: Script[number] = { waitMs: 5000, request: { kind: 'reactivateTask', jobId: 'failing', taskId: 't0' } }
+  return [...script.slice(0, -1), again, ...script.slice(-1)]
+}
+
+/** Two layers by number, a third that waits for all of the second, and one that waits by name. */
+function layered(world: World): Script {
+  const plan = () => ({ ms: world.between(50, 1000), ends: 'flaky' as const })
+  const first = [1, 2, 3, 4].map((n) => task(String(n), plan()))
+  const second = [11, 12, 13].map((n) =>
+    task(String(n), plan(), { dependsOn: { taskIds: [String(n - 10)], taskIdRanges: [{ start: 3, end: 4 }] } }),
+  )
+  const last = task('last', plan(), { dependsOn: { taskIdRanges: [{ start: 11, end: 13 }] } })
+  const named = task('Named', plan(), { dependsOn: { taskIds: ['LAST', '1'] } })
+  // Children may be added before their parents.
+  return job(world, { id: 'layered', usesTaskDependencies: true, ...endless }, [named, last, ...second, ...first])
+}
+
+function gangs(world: World): Script {
+  const gang = (size: number) => ({ multiInstanceSettings: { numberOfInstances: size, coordinationCommandLine: 'start' } })
+  const groups = many(world, 2, 4, (id) => task(`g${id}`, { ms: world.between(500, 6000), ends: 'flaky' }, gang(world.between(1, 3))))
+  const beside = many(world, 5, 15, (id) => task(id, { ms: world.between(100, 2000) }))
+  return job(world, { id: 'gangs', poolId: 'gangs', ...endless }, [...groups, ...beside])
+}
+
+function resized(world: World): Script {
+  return job(
+    world,
+    { id: 'resized', poolId: 'resized' },
+    many(world, 10, 20, (id) => task(id, { ms: world.between(200, 3000) })),
+  )
+}
+
+function urgent(world: World): Script {
+  const late = world.between(10_000, 30_000)
+  return job(
+    world,
+    { id: 'urgent', priority: 100, maxParallelTasks: 3 },
+    many(world, 5, 10, (id) => task(id, { ms: 200 })),
+    late,
+  )
+}
+
+function missing(world: World, names: string[]): Script {
+  const on = names.filter((_, i) => i === 0 || i > 2)
+  return job(
+    world,
+    { id: 'missing' },
+    many(world, 6, 12, (id) => task(id, { ms: world.between(100, 800), on })),
+  )
+}
+
+function terminated(world: World): Script {
+  const script = job(
+    world,
+    { id: 'terminated' },
+    many(world, 6, 12, (id) => task(id, { ms: world.between(3000, 10_000) })),
+  )
+  const end = (request: Request): Script[number] => ({ waitMs: world.between(500, 6000), request })
+  return [
+    ...script.slice(0, -1),
+    end({ kind: 'terminateTask', jobId: 'terminated', taskId: 't0' }),
+    end({ kind: 'terminateTask', jobId: 'terminated', taskId: 't1' }),
+    end({ kind: 'terminateJob', jobId: 'terminated' }),
+  ]
+}
+
+/** Tasks that take more than one slot, or only fit on one machine. */
+function wide(world: World): Script {
+  return job(
+    world,
+    { id: 'wide' },
+    many(world, 6, 12, (id) => {
+      const ms = world.between(50, 500)
+      const kind = world.between(0, 2)
+      if (kind === 0) return task(id, { ms }, { requiredSlots: world.between(2, 3) })
+      return kind === 1
+        ? task(id, { ms }, { resources: { memoryMiB: 4096 } })
+        : task(id, { ms }, { resources: { labels: { site: 'cellar' } } })
+    }),
+  )
+}

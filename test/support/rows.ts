@@ -1,0 +1,98 @@
+/** The coordinator's disk as a map: what a turn writes goes in encoded, and a restart reads it back. */
+import type { Effect } from '../../coordinator/events.ts'
+import { restoreDependencies, restoreJob, restoreMachine, restoreNode, restorePool, restoreTask } from '../../coordinator/restore.ts'
+import {
+  type JobRow,
+  jobKey,
+  type MachineRow,
+  type MeshRow,
+  meshKey,
+  type NodeRow,
+  type PoolRow,
+  type SpecRow,
+  type StatusRow,
+  specPrefix,
+  statusKey,
+  statusPrefix,
+  storeFormat,
+  taskOfKey,
+} from '../../coordinator/rows.ts'
+import { type Job, newState, type State } from '../../coordinator/state.ts'
+import { decode, encode } from '../../protocols/codec.ts'
+import type { JobUid } from '../../protocols/ids.ts'
+import { type TaskSpec, taskSpecSchema } from '../../protocols/model/task.ts'
+
+export type Rows = Map<string, Uint8Array>
+
+export function newMesh(): MeshRow {
+  return { format: storeFormat, ownerEpoch: 1, nextJobUid: 1, nextReservationId: 1 }
+}
+
+/** Rows of a batch, in their order: undefined deletes. */
+export type Batch = Map<string, Uint8Array | undefined>
+
+export function gather(batch: Batch, effects: readonly Effect[]): void {
+  for (const effect of effects) {
+    if (effect.kind === 'put') batch.set(effect.key, encode(effect.value))
+    else if (effect.kind === 'del') batch.set(effect.key, undefined)
+  }
+}
+
+export function apply(rows: Rows, batch: Batch): void {
+  for (const [key, value] of batch) {
+    if (value === undefined) rows.delete(key)
+    else rows.set(key, value)
+  }
+}
+
+export function purgeRows(rows: Rows, uid: JobUid): void {
+  const prefixes = [specPrefix(uid), statusPrefix(uid)]
+  for (const key of [...rows.keys()]) if (prefixes.some((prefix) => key.startsWith(prefix))) rows.delete(key)
+  rows.delete(jobKey(uid))
+}
+
+export function readRow<T>(rows: Rows, key: string): T | undefined {
+  const value = rows.get(key)
+  return value === undefined ? undefined : (decode(value) as T)
+}
+
+export function readStatus(rows: Rows, uid: JobUid, task: string): StatusRow | undefined {
+  return readRow<StatusRow>(rows, statusKey(uid, task))
+}
+
+export function readSpec(bytes: Uint8Array): TaskSpec {
+  return taskSpecSchema.parse(decode((decode(bytes) as SpecRow).spec))
+}
+
+/** The memory that a start of the coordinator makes of its rows. The new owner epoch is written, as the real one does. */
+export function restoreFrom(rows: Rows, self: string, now: number): State {
+  const last = readRow<MeshRow>(rows, meshKey) ?? { ...newMesh(), ownerEpoch: 0 }
+  const mesh: MeshRow = { ...last, ownerEpoch: last.ownerEpoch + 1 }
+  rows.set(meshKey, encode(mesh))
+  const state = newState(self, mesh, now)
+  const keys = [...rows.keys()].sort()
+  const all = <T>(prefix: string) => keys.filter((key) => key.startsWith(prefix)).map((key) => ({ key, row: decode(rows.get(key)!) as T }))
+  for (const { key, row } of all<MachineRow>('mach/')) restoreMachine(state, key.slice('mach/'.length), row, now)
+  for (const { row } of all<PoolRow>('pool/')) restorePool(state, row)
+  for (const { row } of all<NodeRow>('node/')) restoreNode(state, row, now)
+  for (const { row } of all<JobRow>('job/')) {
+    if (row.state === 'deleting') purgeRows(rows, row.uid)
+    else {
+      const job = restoreJob(state, row)
+      if (row.state !== 'completed') restoreTasks(rows, state, job, now)
+    }
+  }
+  return state
+}
+
+function restoreTasks(rows: Rows, state: State, job: Job, now: number): void {
+  const prefix = specPrefix(job.uid)
+  const dependent: TaskSpec[] = []
+  for (const key of [...rows.keys()].filter((text) => text.startsWith(prefix)).sort()) {
+    const spec = readSpec(rows.get(key)!)
+    const status = readStatus(rows, job.uid, taskOfKey(key))
+    restoreTask(state, job, spec, 100, status, now)
+    if (spec.dependsOn !== undefined && status?.state !== 'completed') dependent.push(spec)
+  }
+  for (const spec of dependent) restoreDependencies(job, spec, now)
+}

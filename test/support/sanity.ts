@@ -1,0 +1,132 @@
+/** What holds of the coordinator's memory between any two turns; throws with what does not. */
+import { allowsGangs } from '../../coordinator/placement.ts'
+import {
+  type Job,
+  type Lease,
+  type Machine,
+  type Node,
+  type Pool,
+  poolOf,
+  type State,
+  succeeded,
+  type Task,
+} from '../../coordinator/state.ts'
+import { attemptKey, foldId } from '../../protocols/ids.ts'
+
+function must(holds: boolean, what: () => string): void {
+  if (!holds) throw new Error(`the coordinator's memory contradicts itself: ${what()}`)
+}
+
+export function sanityCheck(state: State): void {
+  for (const job of state.jobs.values()) checkJob(state, job)
+  for (const machine of state.machines.values()) checkMachine(state, machine)
+  for (const pool of state.pools.values()) checkPool(state, pool)
+  must(state.jobIds.size === state.jobs.size, () => `${state.jobIds.size} job ids for ${state.jobs.size} jobs`)
+  for (const [id, job] of state.jobIds) must(state.jobs.get(job.uid) === job && id === foldId(job.row.spec.id), () => `job id ${id}`)
+}
+
+function checkJob(state: State, job: Job): void {
+  const { uid, row } = job
+  const found = { ready: 0, started: 0, leased: 0, succeeded: 0, failed: 0 }
+  const queued = new Map<Task['class'], number>()
+  const waits = parentsOf(job)
+  const entries = new Set([...job.queues.values()].flatMap((queue) => [...queue.again, ...queue.fresh.slice(queue.head)]))
+  for (const [id, task] of job.tasks) {
+    if (typeof task === 'number') {
+      found[succeeded(task) ? 'succeeded' : 'failed'] += 1
+      continue
+    }
+    must(task.id === id && task.job === job, () => `task ${uid}/${id} is filed under another name`)
+    if (task.queued) {
+      found.ready += 1
+      queued.set(task.class, (queued.get(task.class) ?? 0) + 1)
+      must(task.lease === undefined && task.waiting === 0, () => `task ${uid}/${id} is queued and leased or waiting`)
+      must(row.state === 'active', () => `task ${uid}/${id} of an ended job is queued`)
+      must(entries.has(task), () => `task ${uid}/${id} is marked as queued but in no queue`)
+    }
+    if (task.lease !== undefined) {
+      found.leased += 1
+      if (task.lease.startTime !== undefined) found.started += 1
+      must(row.state === 'active', () => `task ${uid}/${id} of an ended job is leased`)
+      checkLease(state, task, task.lease)
+    } else if (row.state === 'active' && !task.queued) must(task.waiting > 0, () => `task ${uid}/${id} is nowhere`)
+    if (row.state === 'active' && task.lease === undefined)
+      must(task.waiting === (waits.get(task) ?? 0), () => `task ${uid}/${id} waits for ${task.waiting}, not ${waits.get(task) ?? 0}`)
+    must(task.retries >= 0 && task.requeues >= 0 && task.losses >= 0 && task.losses <= task.requeues, () => `counts of ${uid}/${id}`)
+    must(task.maxRetries < 0 || task.retries <= task.maxRetries, () => `task ${uid}/${id} has spent ${task.retries} retries`)
+  }
+  for (const queue of job.queues.values())
+    must(queue.size === (queued.get(queue.class) ?? 0), () => `queue ${uid}/${queue.class.key} says ${queue.size}`)
+  const isRead = row.finalCounts === undefined || job.tasks.size > 0
+  for (const key of Object.keys(found) as (keyof typeof found)[])
+    must(!isRead || found[key] === job[key], () => `job ${uid} says ${job[key]} ${key}, there are ${found[key]}`)
+  must(
+    [...job.excluded].sort().join() ===
+      row.excluded
+        .map((entry) => entry.machine)
+        .sort()
+        .join(),
+    () => `job ${uid}: machines left out`,
+  )
+}
+
+function parentsOf(job: Job): Map<Task, number> {
+  const waits = new Map<Task, number>()
+  const count = (task: Task) => waits.set(task, (waits.get(task) ?? 0) + 1)
+  for (const children of job.dependents.values()) children.forEach(count)
+  for (const waiter of job.rangeWaiters) count(waiter.task)
+  return waits
+}
+
+function checkLease(state: State, task: Task, lease: Lease): void {
+  const key = attemptKey({ jobUid: task.job.uid, task: task.id, epoch: lease.epoch })
+  must(lease.task === task && lease.epoch === task.epoch, () => `the lease of ${key} is of another attempt`)
+  must(lease.members.length === Math.max(1, task.class.gang), () => `${key} has ${lease.members.length} members`)
+  must(new Set(lease.members.map((member) => member.node)).size === lease.members.length, () => `${key} has a node twice`)
+  for (const { machine, node } of lease.members) {
+    must(state.machines.get(machine.peer) === machine, () => `${key} is on a machine that is forgotten`)
+    must(machine.leases.get(key) === lease && node.leases.has(lease), () => `${key} is not in the books of its machine`)
+    must(node.machine === machine && machine.nodes.get(node.row.nodeId) === node, () => `${key} is on a node that is gone`)
+  }
+}
+
+function checkMachine(state: State, machine: Machine): void {
+  const { peer } = machine
+  for (const [key, lease] of machine.leases) {
+    must(state.jobs.get(lease.task.job.uid) === lease.task.job, () => `${peer} has a lease of a deleted job, ${key}`)
+    must(lease.task.lease === lease, () => `${peer} has a second lease of the attempt, ${key}`)
+    must(
+      machine.session !== 0 || lease.startTime !== undefined || lease.restored,
+      () => `L7: ${key} is unstarted and ${peer} has no session`,
+    )
+  }
+  for (const [id, node] of machine.nodes) {
+    must(node.machine === machine && node.row.nodeId === id, () => `node ${id} of ${peer}`)
+    must(node.pool.nodes.get(id) === node, () => `node ${id} of ${peer} is not in its pool`)
+  }
+  must(machine.parked === undefined || machine.session !== 0, () => `${peer} has a claim but no session`)
+}
+
+function checkPool(state: State, pool: Pool): void {
+  const held = new Map<Task, number>()
+  for (const node of pool.nodes.values()) {
+    must(node.pool === pool && state.machines.get(node.machine.peer) === node.machine, () => `node ${node.row.nodeId}`)
+    checkNode(node)
+    if (node.heldFor !== undefined) held.set(node.heldFor, (held.get(node.heldFor) ?? 0) + 1)
+  }
+  must(held.size <= 1, () => `M1: several gangs hold nodes of ${pool.id}`)
+  for (const [task, nodes] of held)
+    must(
+      task.queued && task.class.gang === nodes && allowsGangs(pool) && poolOf(state, task.job) === pool,
+      () => `M1: ${nodes} nodes of ${pool.id} are held for ${task.id}, which is not waiting for them`,
+    )
+  for (const job of state.jobs.values()) {
+    const belongs = job.row.state === 'active' && poolOf(state, job) === pool
+    must(pool.jobs.has(job) === belongs, () => `job ${job.uid} and pool ${pool.id}`)
+  }
+  for (const job of pool.jobs) must(state.jobs.get(job.uid) === job, () => `pool ${pool.id} has a deleted job`)
+}
+
+function checkNode(node: Node): void {
+  for (const lease of node.leases) must(lease.task.lease === lease, () => `node ${node.row.nodeId} has an ended lease`)
+}
