@@ -109,9 +109,10 @@ export class ComputeNodes {
   plan(): Ask[] {
     const now = this.#now()
     const states: NodeState[] = []
-    for (const { nodeId, slots, leaving } of this.ledger.nodes()) {
+    for (const { nodeId, slots, leaving, reservationId } of this.ledger.nodes()) {
       const room = this.ledger.claimable(nodeId, now)
       if (room === undefined) continue
+      const draining = reservationId === 0 && this.ledger.nextLapse() !== undefined
       const held = (this.#held.get(nodeId) ?? 0) > now
       states.push({
         nodeId,
@@ -119,6 +120,7 @@ export class ComputeNodes {
         slots,
         held,
         closed: leaving,
+        draining,
         unstarted: this.#units.line(nodeId),
         meanSlotMs: this.#meanSlotMs.get(nodeId),
       })

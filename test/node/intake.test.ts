@@ -23,6 +23,7 @@ const node = (extra: Partial<NodeState> = {}): NodeState => ({
   slots: 2,
   held: false,
   closed: false,
+  draining: false,
   unstarted: [],
   meanSlotMs: undefined,
   ...extra,
@@ -104,6 +105,10 @@ describe('prefetch', () => {
   it('is asked for on a node with one slot, one task at a time', () => {
     expect(askFor(node({ slots: 1, room: room(0), meanSlotMs: 200 }))?.prefetchSlots).toBe(1)
     expect(askFor(node({ slots: 1, room: room(0), meanSlotMs: 200, unstarted: [waiting()] }))).toBeUndefined()
+  })
+
+  it('R1: is not asked for on a node that is drained for a reservation', () => {
+    expect(askFor(node({ room: room(0), meanSlotMs: 1, draining: true }))).toBeUndefined()
   })
 
   it('forgets how long tasks took', () => {

@@ -65,6 +65,7 @@ export class FakeCoordinator {
   readonly returned: Attempt[] = []
   readonly heartbeats: number[] = []
   drained = 0
+  dismissed = 0
   opens = 0
   /** Set: `open` rejects. */
   unreachable = false
@@ -182,6 +183,13 @@ export class FakeCoordinator {
   give(...grants: Grant[]): void {
     this.queue.push(...grants)
     this.#serve()
+  }
+
+  /** Answers the claim that waits with nothing. */
+  dismiss(): void {
+    this.#parked?.answer({ grants: [], jobs: [], held: [] })
+    this.#parked = undefined
+    this.dismissed += 1
   }
 
   /** Says that these nodes are held for a gang. */
