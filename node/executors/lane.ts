@@ -24,8 +24,14 @@ export interface LaneSetup {
 export async function startHelper(setup: LaneSetup): Promise<Helper> {
   const { tier, plan } = setup
   const contained = tier !== 'process-group'
-  const spawner = setup.spawner()
-  const pipes = await spawner.start(laneCommands(tier, plan)[setup.variant]!, contained)
+  const words = laneCommands(tier, plan)[setup.variant]!
+  let spawner = setup.spawner()
+  const pipes = await spawner.start(words, contained).catch((error: unknown) => {
+    // It was killed a moment ago, which shows only now: once more with the next one.
+    if (!spawner.isEnded) throw error
+    spawner = setup.spawner()
+    return spawner.start(words, contained)
+  })
   const prologue = contained ? containedPrologue(ownPidNamespace()) : tracedPrologue(traceOf(plan, 'lane'))
   try {
     return await Helper.open(pipes, prologue, contained)
