@@ -103,6 +103,7 @@ export class FakeMesh implements FakeBlobs {
 
   #serveControl(channel: Channel): void {
     const calls: Partial<ControlCalls> = {
+      status: () => meshStatus,
       addJob: (spec) => {
         if (this.jobs.has(spec.id)) throw new MeshError('JobExists', `There is a job ${spec.id} already.`)
         this.#count += 1
@@ -158,7 +159,7 @@ export class FakeMesh implements FakeBlobs {
       Object.keys(controlProtocol.server.calls).map((name) => [
         name,
         async (request: unknown, context: unknown) => {
-          await this.note(name, request)
+          await this.note(name === 'status' ? 'meshStatus' : name, request)
           const handler = calls[name as keyof ControlCalls] as ((request: unknown, context: unknown) => unknown) | undefined
           if (handler === undefined) throw new MeshError('UnsupportedVersion')
           return (await handler(request, context)) ?? {}
@@ -288,4 +289,15 @@ function filesBelow(directory: string): string[] {
     .filter((entry) => entry.isFile())
     .map((entry) => join(entry.parentPath, entry.name).slice(directory.length + 1))
     .sort()
+}
+
+const meshStatus = {
+  meshId: 'mesh-1',
+  coordinator: { peer: 'peer-of-the-coordinator', name: 'tower', version: '0.1.0', startTime: 0, ownerEpoch: 1 },
+  machines: { connected: 1, known: 2 },
+  capacity: { cores: 4, memoryMiB: 8192, gpus: 0 },
+  pools: 1,
+  jobs: { active: 0, completed: 0 },
+  tasks: { active: 0, running: 0, completed: 0, succeeded: 0, failed: 0 },
+  heartbeatLagMs: 1,
 }

@@ -186,6 +186,15 @@ describe('run', () => {
   })
 })
 
+it('without a coordinator a run exits with 3 and uploads nothing', async () => {
+  lab.files({ 'a.x': '1' })
+  lab.mesh.onCall = (name) => {
+    if (name === 'meshStatus') throw new MeshError('NoCoordinator')
+  }
+  expect(await lab.run('run', 'cat {input}', '--inputs', '*.x')).toMatchObject({ code: 3, stdout: '' })
+  expect(lab.mesh.asked).toEqual(['meshStatus'])
+})
+
 describe('dry run', () => {
   it('says count, commands, bytes and machines, and submits nothing', async () => {
     lab.files({ 'a.x': '123', 'b.x': '45', 'c.x': '6', 'd.x': '7' })

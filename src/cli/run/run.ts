@@ -59,9 +59,10 @@ export class Run {
     const { jobId } = this.#options
     const { signal } = this.#interrupts
     let isSubmitted = false
-    let uploads: Uploads
     try {
-      uploads = await this.#upload()
+      // Without a coordinator there is nothing to upload for. From here on a lost one is waited for.
+      await this.#mesh.control.call('status', {}, { signal })
+      const uploads = await this.#upload()
       await this.#addJob()
       isSubmitted = true
       await this.#submit(uploads)
