@@ -66,7 +66,7 @@ export interface NodeState {
   /** Gets no new work: leaving. */
   closed: boolean
   /** A reservation waits for a part of it: nothing is held ready. */
-  draining: boolean
+  draining?: boolean
   unstarted: readonly Waiting[]
   meanSlotMs: number | undefined
 }
@@ -87,7 +87,7 @@ export function askFor(node: NodeState): Ask | undefined {
   // One that was passed too often gets the next room: nothing new may take it.
   const starved = node.unstarted.some((waiting) => waiting.passed >= maxPasses)
   const room = starved ? noRoom : node.room
-  const target = starved || node.draining ? 0 : Math.min(maxPrefetch, prefetchPerSlot(node.meanSlotMs) * node.slots)
+  const target = starved || node.draining === true ? 0 : Math.min(maxPrefetch, prefetchPerSlot(node.meanSlotMs) * node.slots)
   const prefetchSlots = unstartedSlots * 2 < target || (target === 1 && unstartedSlots === 0) ? target - unstartedSlots : 0
   if (room.slots === 0 && prefetchSlots === 0) return undefined
   return { nodeId: node.nodeId, room, prefetchSlots }

@@ -115,7 +115,7 @@ class Run {
   }
 
   async #onLane(signal: AbortSignal): Promise<Ended> {
-    const { executor, directories, log, now } = this.#parts
+    const { executor, directories, log } = this.#parts
     const { attempt, job } = this.#work
     directories.openJob(attempt.jobUid, job.jobId)
     for (let failures = 1; ; failures += 1) {
@@ -127,7 +127,7 @@ class Run {
       } catch (error) {
         if (error instanceof TaskFailure || signal.aborted || failures >= maxLaneFailures) throw error
         log.warn({ err: error, attempt, failures }, 'the lane of a task broke; the task starts again')
-        if (this.#paths !== undefined) directories.seal(attempt, now(), 0)
+        if (this.#paths !== undefined) directories.seal(attempt, this.#parts.now(), 0)
       } finally {
         lane?.release()
       }

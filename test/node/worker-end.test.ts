@@ -1,0 +1,153 @@
+import { beforeEach, describe, expect, it } from 'vitest'
+import { attemptOf, type FakeCoordinator, grantOf } from '../support/worker/fake-coordinator.ts'
+import { type FakeDirectories, type FakeExecutor, type FakeStaging, until } from '../support/worker/fake-parts.ts'
+import { type FakeJournal, type Harness, useHarness } from '../support/worker/harness.ts'
+
+const blob = `b${'a'.repeat(30)}`
+
+let h: Harness
+let coordinator: FakeCoordinator
+let executor: FakeExecutor
+let staging: FakeStaging
+let directories: FakeDirectories
+let journal: FakeJournal
+
+const harness = useHarness()
+beforeEach(() => {
+  h = harness()
+  ;({ coordinator, executor, staging, directories, journal } = h)
+})
+
+describe('being told to stop', () => {
+  const withFiles = { resourceFiles: [{ filePath: 'in', blob }], outputFiles: [{ filePattern: '*' }] }
+  const stopA = () => coordinator.session!.note('stop', { attempts: [attemptOf('a')], reason: 'test' })
+  const gone = () => h.worker.status().runningTasks === 0 && executor.lanesOut === 0
+
+  it('ends a task that fetches its files', async () => {
+    await h.connected()
+    staging.gate = new Promise(() => {})
+    coordinator.give(grantOf('A', withFiles))
+    await until(() => staging.waiting === 1)
+    stopA()
+    await until(gone)
+    expect(executor.started).toEqual([])
+    expect(coordinator.reports).toEqual([])
+  })
+
+  it('ends a task that runs', async () => {
+    await h.connected()
+    coordinator.give(grantOf('A', withFiles))
+    const program = await executor.program('A')
+    stopA()
+    await until(gone)
+    expect(program.killed).toBe(true)
+    expect(coordinator.reports).toEqual([])
+    expect(staging.collected).toEqual([])
+  })
+
+  it('ends a task that keeps its outputs', async () => {
+    await h.connected()
+    coordinator.give(grantOf('A', withFiles))
+    const program = await executor.program('A')
+    staging.gate = new Promise(() => {})
+    program.end(0)
+    await until(() => coordinator.uploading.length === 1)
+    stopA()
+    await until(gone)
+    expect(coordinator.reports).toEqual([])
+    expect(directories.sealed).toEqual(['1/a/1'])
+  })
+
+  it('forgets one that is finished but not reported', async () => {
+    await h.connected()
+    coordinator.reportGate = new Promise(() => {})
+    coordinator.give(grantOf('A'))
+    ;(await executor.program('A')).end(0)
+    await until(() => coordinator.reports.length === 1)
+    stopA()
+    await until(() => h.settled())
+    expect(journal.disk.finished.size).toBe(0)
+  })
+
+  it('holds for a grant that is on its way', async () => {
+    await h.connected()
+    stopA()
+    coordinator.give(grantOf('A'), grantOf('B'))
+    await executor.program('B')
+    expect(executor.started).toEqual(['B'])
+  })
+})
+
+describe('retraction', () => {
+  it('takes back what has not started, and only that', async () => {
+    await h.connected()
+    coordinator.give(grantOf('A'), grantOf('B'), grantOf('C'))
+    const a = await executor.program('A')
+    await until(() => h.worker.status().unstartedTasks === 1)
+    const { retracted } = await coordinator.session!.call('retract', { attempts: [attemptOf('a'), attemptOf('c'), attemptOf('x')] })
+    expect(retracted).toEqual([attemptOf('c'), attemptOf('x')])
+    coordinator.session!.note('grant', { grants: [grantOf('X'), grantOf('C')], jobs: [] })
+    a.end()
+    coordinator.give(grantOf('D'))
+    await executor.program('D')
+    expect(executor.started).toEqual(['A', 'B', 'D'])
+  })
+})
+
+describe('going down', () => {
+  it('drains: gives back what has not started, and waits for the rest', async () => {
+    await h.connected()
+    coordinator.give(grantOf('A'), grantOf('B'), grantOf('C'))
+    const [a, b] = [await executor.program('A'), await executor.program('B')]
+    await until(() => h.worker.status().unstartedTasks === 1)
+    let drained = false
+    const draining = h.worker.drain().then(() => {
+      drained = true
+    })
+    await until(() => coordinator.returned.length === 1)
+    expect(coordinator.returned).toEqual([attemptOf('c')])
+    a.end()
+    await until(() => coordinator.reports.length === 1)
+    expect(drained).toBe(false)
+    b.end()
+    await draining
+    expect(coordinator.reports).toHaveLength(2)
+    expect(executor.started).toEqual(['A', 'B'])
+  })
+
+  it('drains: a grant that crosses the word is given back', async () => {
+    await h.connected()
+    coordinator.give(grantOf('A'))
+    const a = await executor.program('A')
+    const draining = h.worker.drain()
+    coordinator.session!.note('grant', { grants: [grantOf('B')], jobs: [] })
+    await until(() => coordinator.returned.length === 1)
+    a.end()
+    await draining
+    expect(executor.started).toEqual(['A'])
+  })
+
+  it('drains: says so again in the next session', async () => {
+    await h.connected()
+    coordinator.give(grantOf('A'))
+    const a = await executor.program('A')
+    const draining = h.worker.drain()
+    await until(() => coordinator.drained === 1)
+    const claims = coordinator.claims.length
+    await h.reconnected()
+    await until(() => coordinator.drained === 2)
+    a.end()
+    await draining
+    expect(coordinator.claims.slice(claims).flatMap((claim) => claim.nodes)).toEqual([])
+  })
+
+  it('stops: what runs is ended and not reported', async () => {
+    await h.connected()
+    coordinator.give(grantOf('A'))
+    const a = await executor.program('A')
+    await h.worker.stop()
+    expect(a.killed).toBe(true)
+    expect(coordinator.reports).toEqual([])
+    expect(h.worker.status()).toMatchObject({ connected: false, runningTasks: 0 })
+  })
+})
