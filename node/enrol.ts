@@ -1,12 +1,11 @@
 /** Joining a mesh with an invitation: the newcomer's side of the enrolment in protocols/membership.ts. */
-import { publicKeyFromProtobuf } from '@libp2p/crypto/keys'
 import { MeshError } from '../protocols/errors.ts'
 import { certificateTrouble, decodeCertificate, enrolProtocol } from '../protocols/membership.ts'
 import { clientSession } from '../protocols/rpc.ts'
 import { decodeToken, type Invitation } from '../protocols/token.ts'
 import { dialOnce } from './host/dial-once.ts'
 import type { HostLogger } from './host.ts'
-import { type Identity, identityDir, load, machineKey, meshIdOf, saveMembership } from './identity.ts'
+import { type Identity, identityDir, load, machineKey, meshIdOf, publicKeyOf, saveMembership } from './identity.ts'
 import { verified } from './membership.ts'
 
 export interface EnrolOptions {
@@ -92,7 +91,7 @@ async function checkAnswer(
   if (meshIdOf(answer.rootPublicKey) !== mesh) {
     throw new MeshError('AuthenticationFailed', 'The machine that answered does not hold the root key of the mesh in the invitation.')
   }
-  const payload = await verified(publicKeyFromProtobuf(answer.rootPublicKey), 'certificate', answer.certificate)
+  const payload = await verified(publicKeyOf(answer.rootPublicKey), 'certificate', answer.certificate)
   const certificate = payload && decodeCertificate(payload)
   if (certificate === undefined)
     throw new MeshError('AuthenticationFailed', 'The certificate that the founder gave is not signed by the root key of the mesh.')

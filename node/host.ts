@@ -181,7 +181,8 @@ export class Host implements Wire {
     } catch (error) {
       if (options.signal?.aborted) throw new MeshError('Aborted', undefined, { cause: error })
       if (error instanceof MeshError) throw error
-      throw new MeshError('Unreachable', `The machine ${peer} cannot be reached: ${reasonOf(error)}`, { cause: error })
+      const reason = deadline.aborted ? `no answer within ${openTimeoutMs / 1000} s` : reasonOf(error)
+      throw new MeshError('Unreachable', `The machine ${peer} cannot be reached: ${reason}.`, { cause: error })
     }
   }
 

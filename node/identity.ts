@@ -72,6 +72,11 @@ export function meshIdOf(rootPublicKey: Uint8Array): string {
   return base36.encode(createHash('sha256').update(rootPublicKey).digest())
 }
 
+/** A public key in libp2p's protobuf form. Throws for bytes that are none. */
+export function publicKeyOf(bytes: Uint8Array): PublicKey {
+  return publicKeyFromProtobuf(bytes)
+}
+
 export function identityDir(dataDir: string): string {
   return join(dataDir, 'identity')
 }
@@ -95,7 +100,7 @@ export async function load(dataDir: string): Promise<Identity | undefined> {
     privateKey: key,
     peer,
     record,
-    rootPublicKey: publicKeyFromProtobuf(record.rootPublicKey),
+    rootPublicKey: publicKeyOf(record.rootPublicKey),
     revocations: revoked,
     founder: rootKey === undefined ? undefined : { rootKey, registry: registry! },
   }
