@@ -4,7 +4,7 @@ import { defaultPoolId } from '../protocols/model/pool.ts'
 import { type Capacity, type Demand, fits, labelsMatch } from '../protocols/model/resources.ts'
 import { isExcluded } from './missing-program.ts'
 import { allowsGangs, jobsInOrder, readyIn } from './placement.ts'
-import { unreserved } from './pools.ts'
+import { unreserved, wholeOf } from './room.ts'
 import { type Job, type Machine, type Node, type Pool, poolOf, type State, succeeded, type Task, type TaskClass } from './state.ts'
 
 export interface Explanation {
@@ -82,7 +82,7 @@ function isAble(state: State, node: Node, task: Task): boolean {
   return (
     machine.session !== 0 &&
     !machine.draining &&
-    fits({ ...node.size, slots: node.slots }, slots, demand) &&
+    fits(wholeOf(node), slots, demand) &&
     labelsMatch(machine.description.labels, demand.labels) &&
     !isExcluded(state, task.job, task.class, machine)
   )
@@ -96,7 +96,7 @@ function obstacle(state: State, node: Node, task: Task): string {
   if (machine.draining) return `${name}: going down, takes no new tasks`
   if (!node.ready) return `${name}: the node is not granted yet${node.refusal === undefined ? '' : ` (${node.refusal})`}`
   if (!labelsMatch(machine.description.labels, demand.labels)) return `${name}: does not have the labels ${labelText(demand)}`
-  if (!fits({ ...node.size, slots: node.slots }, slots, demand)) return `${name}: too small (${sizeText(node.size)}, ${node.slots} slots)`
+  if (!fits(wholeOf(node), slots, demand)) return `${name}: too small (${sizeText(wholeOf(node))}, ${wholeOf(node).slots} slots)`
   if (isExcluded(state, task.job, task.class, machine))
     return `${name}: left out, ${task.job.row.excluded.find((entry) => entry.machine === machine.peer)?.reason}`
   if (node.heldFor !== undefined) return `${name}: held for ${node.heldFor.name ?? node.heldFor.id}`
@@ -109,14 +109,14 @@ function wanting(nodes: Node[], kind: TaskClass, needed: number, able: number): 
   const most = (pick: (node: Node) => number) => Math.max(0, ...nodes.map(pick))
   const { demand, slots } = kind
   if (needed > 1) return `it needs ${needed} nodes at once; ${able} of the pool fit.`
-  if ((demand.cores ?? 0) > most((node) => node.size.cores))
-    return `no machine with ${demand.cores} cores; largest: ${most((node) => node.size.cores)}.`
-  if ((demand.memoryMiB ?? 0) > most((node) => node.size.memoryMiB)) {
-    return `no machine with ${demand.memoryMiB} MiB of memory; largest: ${Math.floor(most((node) => node.size.memoryMiB))}.`
+  if ((demand.cores ?? 0) > most((node) => wholeOf(node).cores))
+    return `no machine with ${demand.cores} cores; largest: ${most((node) => wholeOf(node).cores)}.`
+  if ((demand.memoryMiB ?? 0) > most((node) => wholeOf(node).memoryMiB)) {
+    return `no machine with ${demand.memoryMiB} MiB of memory; largest: ${Math.floor(most((node) => wholeOf(node).memoryMiB))}.`
   }
-  if ((demand.gpus ?? 0) > most((node) => node.size.gpus))
-    return `no machine with ${demand.gpus} GPUs; most: ${most((node) => node.size.gpus)}.`
-  if (slots > most((node) => node.slots)) return `no node with ${slots} task slots; most: ${most((node) => node.slots)}.`
+  if ((demand.gpus ?? 0) > most((node) => wholeOf(node).gpus))
+    return `no machine with ${demand.gpus} GPUs; most: ${most((node) => wholeOf(node).gpus)}.`
+  if (slots > most((node) => wholeOf(node).slots)) return `no node with ${slots} task slots; most: ${most((node) => wholeOf(node).slots)}.`
   if (demand.labels !== undefined && !nodes.some((node) => labelsMatch(node.machine.description.labels, demand.labels))) {
     return `no machine with the labels ${labelText(demand)}.`
   }
@@ -192,8 +192,8 @@ export function eligible(
     if (machine.session === 0) details.push(`${name}: not connected`)
     else if (!labelsMatch(machine.description.labels, kind.demand.labels))
       details.push(`${name}: does not have the labels ${labelText(kind.demand)}`)
-    else if (!fits({ ...node.size, slots: node.slots }, kind.slots, kind.demand))
-      details.push(`${name}: too small (${sizeText(node.size)}, ${node.slots} slots)`)
+    else if (!fits(wholeOf(node), kind.slots, kind.demand))
+      details.push(`${name}: too small (${sizeText(wholeOf(node))}, ${wholeOf(node).slots} slots)`)
     else machines.push({ name, slots: node.slots })
   }
   return { machines, details }

@@ -6,6 +6,7 @@
  */
 import { fits, labelsMatch } from '../protocols/model/resources.ts'
 import type { Outcome } from '../protocols/model/task.ts'
+import { wholeOf } from './room.ts'
 import { type Job, type Machine, poolOf, type State, type Task, type TaskClass } from './state.ts'
 import { log, putJob, type Turn } from './turn.ts'
 
@@ -48,7 +49,7 @@ function othersCan(state: State, job: Job, kind: TaskClass, machine: Machine): b
   for (const node of poolOf(state, job)?.nodes.values() ?? []) {
     const other = node.machine
     if (other === machine || !node.ready || other.session === 0 || other.draining || job.excluded.has(other.peer)) continue
-    if (!fits({ ...node.size, slots: node.slots }, kind.slots, kind.demand)) continue
+    if (!fits(wholeOf(node), kind.slots, kind.demand)) continue
     if (!labelsMatch(other.description.labels, kind.demand.labels)) continue
     needed -= 1
     if (needed === 0) return true

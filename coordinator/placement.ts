@@ -9,6 +9,7 @@ import { maxGrants } from '../protocols/leases.ts'
 import { fits, labelsMatch, type Room, take } from '../protocols/model/resources.ts'
 import { isExcluded } from './missing-program.ts'
 import { peek, queuedIn, shift } from './queue.ts'
+import { wholeOf } from './room.ts'
 import type { Job, Machine, Node, Pool, State, Task } from './state.ts'
 
 /** A gang that has waited this long stops others from taking the nodes it needs. */
@@ -47,7 +48,7 @@ export function pick(state: State, pool: Pool, machine: Machine, asked: Asked, b
   // Near the end of the work nobody hoards: what one node holds ready is at most its share of what is left.
   const share = Math.floor(readyIn(pool) / Math.max(1, pool.nodes.size))
   let ahead = Math.min(asked.prefetchSlots, share)
-  const whole: Room = { ...asked.node.size, slots: asked.node.slots }
+  const whole = wholeOf(asked.node)
   fill(state, jobs, machine, budget, picked, (task) => {
     if (task.class.slots > ahead || !fits(whole, task.class.slots, task.class.demand)) return false
     ahead -= task.class.slots
@@ -158,7 +159,7 @@ function isUsable(state: State, node: Node, task: Task): boolean {
     !node.row.leaving &&
     machine.session !== 0 &&
     !machine.draining &&
-    fits({ ...node.size, slots: node.slots }, task.class.slots, task.class.demand) &&
+    fits(wholeOf(node), task.class.slots, task.class.demand) &&
     labelsMatch(machine.description.labels, task.class.demand.labels) &&
     !isExcluded(state, task.job, task.class, machine)
   )

@@ -5,9 +5,10 @@
  */
 import { foldId } from '../protocols/ids.ts'
 import { defaultPoolId } from '../protocols/model/pool.ts'
-import { type Capacity, labelsMatch } from '../protocols/model/resources.ts'
+import { labelsMatch } from '../protocols/model/resources.ts'
 import { capacityOfVmSize } from '../protocols/model/vm-sizes.ts'
 import type { ControlEvent, WorkerEvent } from './events.ts'
+import { unreserved } from './room.ts'
 import { type NodeRow, nodeKey, poolKey } from './rows.ts'
 import { addNodeToState, addPoolToState, type Machine, type Node, type Pool } from './state.ts'
 import { giveUp, terminateTask } from './tasks.ts'
@@ -155,18 +156,6 @@ function candidate(turn: Turn, pool: Pool, kind: 'dedicated' | 'low-priority'): 
     }
   }
   return best?.machine
-}
-
-/** What a machine lends and no pool has asked for: the coordinator's estimate, the machine knows. */
-export function unreserved(machine: Machine): Capacity {
-  const free = { ...machine.description.capacity }
-  for (const node of machine.nodes.values()) {
-    if (node.row.reservationId === 0) continue
-    free.cores -= node.size.cores
-    free.memoryMiB -= node.size.memoryMiB
-    free.gpus -= node.size.gpus
-  }
-  return free
 }
 
 function newNode(turn: Turn, pool: Pool, machine: Machine): Node {

@@ -1,0 +1,22 @@
+/** What machines and compute nodes have room for when nothing runs: the coordinator's estimate, the machine knows. */
+import type { Capacity, Room } from '../protocols/model/resources.ts'
+import type { Machine, Node } from './state.ts'
+
+/** What a machine lends and no pool has asked for. */
+export function unreserved(machine: Machine): Capacity {
+  const free = { ...machine.description.capacity }
+  for (const node of machine.nodes.values()) {
+    if (node.row.reservationId === 0) continue
+    free.cores -= node.size.cores
+    free.memoryMiB -= node.size.memoryMiB
+    free.gpus -= node.size.gpus
+  }
+  return free
+}
+
+/** The largest task that a node could take. The default pool's node shrinks as other pools reserve parts of its machine. */
+export function wholeOf(node: Node): Room {
+  if (node.row.reservationId !== 0) return { ...node.size, slots: node.slots }
+  const { cores, memoryMiB, gpus } = unreserved(node.machine)
+  return { cores: Math.max(0, cores), memoryMiB: Math.max(0, memoryMiB), gpus: Math.max(0, gpus), slots: Math.max(0, Math.floor(cores)) }
+}
