@@ -19,6 +19,7 @@ import { Gate } from './host/gate.ts'
 import { MemberGossip, maxGossipBytes } from './host/gossip.ts'
 import { createNode, startNode } from './host/libp2p.ts'
 import { knock } from './host/probe.ts'
+import { checkAddress, forbidden, reasonOf, unserved } from './host/refusals.ts'
 import { duplexOf } from './host/streams.ts'
 import { loopbackPair } from './loopback.ts'
 import type { Membership } from './membership.ts'
@@ -365,35 +366,4 @@ export class Host implements Wire {
       if (connection !== undefined && !this.#gossip.reaches(peer)) this.#gossip.joined(connection)
     }
   }
-}
-
-function checkAddress(address: string): void {
-  try {
-    multiaddr(address)
-  } catch (error) {
-    throw new MeshError(
-      'InvalidPropertyValue',
-      `${JSON.stringify(address)} is not a multiaddr such as /ip4/192.168.1.10/tcp/4001: ${reasonOf(error)}`,
-    )
-  }
-}
-
-function forbidden(service: Service): MeshError {
-  const needed = service.requires === 'anyone' ? '' : service.requires.join(' or ')
-  return new MeshError(
-    'InsufficientPermissions',
-    `${service.protocol} needs the role ${needed}, which this machine's membership certificate does not give.`,
-  )
-}
-
-function unserved(service: Service): MeshError {
-  return new MeshError(
-    'UnsupportedVersion',
-    `The machine does not serve ${service.protocol}: it has another task, or another version of batchmesh.`,
-  )
-}
-
-function reasonOf(error: unknown): string {
-  if (error instanceof AggregateError) return [...new Set(error.errors.map(reasonOf))].join('; ')
-  return error instanceof Error ? error.message || error.name : String(error)
 }
