@@ -7,7 +7,7 @@ import { maxChunkBytes, maxIds } from '../../protocols/blobs.ts'
 import { MeshError, toMeshError } from '../../protocols/errors.ts'
 import type { BlobId, PeerIdText } from '../../protocols/ids.ts'
 import type { BlobStore } from '../store/store.ts'
-import { maxTreeEntries } from '../store/tree.ts'
+import { maxTreeEntries, nodeBatch } from '../store/tree.ts'
 import { parseBlobId, sha256 } from '../store/unixfs.ts'
 import { Limit } from './limit.ts'
 import { askManifests, type Verified } from './manifests.ts'
@@ -108,6 +108,7 @@ class TreePull {
 
   /** Directories go in from the bottom up, so that one that is in the store is whole. */
   async #addDirectories(root: BlobId): Promise<void> {
+    const ordered: { id: BlobId; block: Uint8Array }[] = []
     const stack: { id: BlobId; open: boolean }[] = [{ id: root, open: true }]
     for (let item = stack.pop(); item !== undefined; item = stack.pop()) {
       const node = this.#nodes.get(item.id)
@@ -118,7 +119,11 @@ class TreePull {
         continue
       }
       this.#nodes.delete(item.id)
-      await takeSmall(this.#context.store, item.id, node.block, undefined, true)
+      ordered.push({ id: item.id, block: node.block })
+    }
+    for (let at = 0; at < ordered.length; at += nodeBatch) {
+      const batch = ordered.slice(at, at + nodeBatch)
+      await Promise.all(batch.map(({ id, block }) => takeSmall(this.#context.store, id, block, undefined, true)))
     }
   }
 

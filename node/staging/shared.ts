@@ -12,6 +12,8 @@ import { walkTree } from '../store/tree.ts'
 
 /** Readable and executable for every task: one file serves them all, so it has one mode. */
 const sharedMode = 0o555
+/** The node, their owner, can still remove them. */
+const directoryMode = 0o755
 const filesAtOnce = 8
 /** Copies that no task uses any more are kept up to this, for the next task that wants them. */
 const keepUnusedBytes = 20 * 2 ** 30
@@ -97,7 +99,8 @@ export class SharedInputs {
   /** Copies of an earlier process are not trusted; no task of it is left. */
   #open(): Promise<void> {
     this.#opened ??= (async () => {
-      await mkdir(this.dir, { recursive: true, mode: 0o755 })
+      await mkdir(this.dir, { recursive: true })
+      await chmod(this.dir, directoryMode)
       for (const name of await readdir(this.dir)) await remove(join(this.dir, name))
     })()
     return this.#opened
@@ -117,10 +120,13 @@ export class SharedInputs {
           made.bytes += entry.size
         }
       })
-      for (const path of directories) await mkdir(tmp + path, { mode: 0o755 })
+      for (const path of directories) {
+        await mkdir(tmp + path)
+        // Set apart from the making, which the umask would narrow.
+        await chmod(tmp + path, directoryMode)
+      }
       const limit = new Limit(filesAtOnce)
       await Promise.all(files.map((file) => limit.run(() => this.#store.handOut(file.id, tmp + file.path, { mode: sharedMode }))))
-      for (const path of directories.toReversed()) await chmod(tmp + path, sharedMode)
       await remove(final)
       await rename(tmp, final)
     } catch (error) {
@@ -146,7 +152,7 @@ async function unchanged(seen: ReadonlyMap<string, string>): Promise<boolean> {
   return true
 }
 
-/** Removes a tree, read-only directories too. */
+/** Removes a tree, also one whose modes a task has changed. */
 async function remove(path: string): Promise<void> {
   const state = await lstat(path).catch(() => undefined)
   if (state === undefined) return

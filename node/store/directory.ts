@@ -4,7 +4,6 @@
  */
 import * as dagPb from '@ipld/dag-pb'
 import { murmur3128 } from '@multiformats/murmur3'
-import { Bucket, createHAMT } from 'hamt-sharding'
 import { UnixFS } from 'ipfs-unixfs'
 import { MeshError } from '../../protocols/errors.ts'
 import type { BlobId } from '../../protocols/ids.ts'
@@ -12,8 +11,11 @@ import { type Linked, nodeCid } from './unixfs.ts'
 
 /** A larger directory node is sharded (profile). */
 const maxDirectoryBytes = 256 * 1024
-/** log2 of the width of a shard (profile). */
-const shardBits = 8
+/** Width of a shard (profile): one byte of the hash of a name chooses the slot. */
+const fanout = 256
+const hashBytes = 8
+/** Names whose hashes agree so far were made to. */
+const maxShardDepth = 64
 /** Characters in front of a name in a shard: the index in hexadecimal. */
 const prefixLength = 2
 /** Multihash code of the murmur3 hash of shards (profile). */
@@ -37,31 +39,47 @@ export async function buildDirectory(links: readonly DirectoryLink[]): Promise<B
   if (flat.block.length <= maxDirectoryBytes) {
     return { id: flat.id, cid: flat.cid, totalBytes: flat.totalBytes, nodes: [{ id: flat.id, block: flat.block }] }
   }
-  const bucket = createHAMT<DirectoryLink>({ hashFn: hashName, bits: shardBits })
-  for (const link of links) await bucket.put(link.name, link)
+  const hashed: HashedLink[] = []
+  for (const link of links) hashed.push({ ...link, hash: await hashName(link.name, 0) })
   const nodes: BuiltDirectory['nodes'] = []
-  const root = encodeShard(bucket, nodes)
-  return { id: root.cid.toString(), cid: root.cid, totalBytes: root.totalBytes, nodes }
+  const root = await encodeShard(hashed, 0, nodes)
+  return { id: root.id, cid: root.cid, totalBytes: root.totalBytes, nodes }
 }
 
-/** The hash that go-ipfs chose: the first 64 bits of murmur3-x64-128, reversed. */
-async function hashName(name: Uint8Array): Promise<Uint8Array> {
-  return (await murmur3128.encode(name)).slice(0, 8).reverse()
+interface HashedLink extends DirectoryLink {
+  /** The first 64 bits: each level takes the next byte. */
+  hash: Uint8Array
 }
 
-function encodeShard(bucket: Bucket<DirectoryLink>, nodes: BuiltDirectory['nodes']): Linked {
-  const children = bucket._children
-  const links: DirectoryLink[] = []
-  for (let index = 0; index < children.length; index++) {
-    const child = children.get(index)
-    if (child == null) continue
-    const prefix = index.toString(16).toUpperCase().padStart(prefixLength, '0')
-    if (child instanceof Bucket) links.push({ name: prefix, ...encodeShard(child, nodes) })
-    else links.push({ ...child.value, name: prefix + child.key })
+/** The hash that go-ipfs chose: the first 64 bits of murmur3-x64-128. When they are used up, the name is hashed with a byte more. */
+async function hashName(name: string, round: number): Promise<Uint8Array> {
+  const bytes = Buffer.from(round === 0 ? name : `${name}${String.fromCharCode(round)}`)
+  return (await murmur3128.encode(bytes)).slice(0, hashBytes)
+}
+
+async function encodeShard(entries: HashedLink[], depth: number, nodes: BuiltDirectory['nodes']): Promise<Linked & { id: BlobId }> {
+  if (depth >= maxShardDepth)
+    throw new MeshError('InvalidPropertyValue', `The names ${entries[0]!.name} and ${entries[1]!.name} cannot lie in one directory.`)
+  if (depth > 0 && depth % hashBytes === 0) for (const entry of entries) entry.hash = await hashName(entry.name, depth / hashBytes)
+  const slots = new Map<number, HashedLink[]>()
+  for (const entry of entries) {
+    const slot = entry.hash[depth % hashBytes]!
+    const inSlot = slots.get(slot)
+    if (inSlot === undefined) slots.set(slot, [entry])
+    else inSlot.push(entry)
   }
-  const bits = Uint8Array.from(children.bitField().reverse())
-  const data = new UnixFS({ type: 'hamt-sharded-directory', data: bits, fanout: BigInt(1 << shardBits), hashType: murmurCode })
-  const node = encodeNode(data, links)
+  const links: DirectoryLink[] = []
+  const bits = new Uint8Array(fanout / 8)
+  for (const slot of [...slots.keys()].toSorted((a, b) => a - b)) {
+    const inSlot = slots.get(slot)!
+    const prefix = slot.toString(16).toUpperCase().padStart(prefixLength, '0')
+    // Big-endian: slot 0 is the lowest bit of the last byte.
+    bits[bits.length - 1 - (slot >> 3)]! |= 1 << (slot & 7)
+    if (inSlot.length > 1) links.push({ name: prefix, ...(await encodeShard(inSlot, depth + 1, nodes)) })
+    else links.push({ name: prefix + inSlot[0]!.name, cid: inSlot[0]!.cid, totalBytes: inSlot[0]!.totalBytes })
+  }
+  const data = bits.subarray(bits.findIndex((byte) => byte !== 0))
+  const node = encodeNode(new UnixFS({ type: 'hamt-sharded-directory', data, fanout: BigInt(fanout), hashType: murmurCode }), links)
   nodes.push({ id: node.id, block: node.block })
   return node
 }

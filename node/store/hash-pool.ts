@@ -20,7 +20,7 @@ export async function inThread<K extends Task>(
   name: K,
   task: Parameters<(typeof Worker)[K]>[0],
   transfer: ArrayBuffer[] = [],
-): Promise<ReturnType<(typeof Worker)[K]>> {
+): Promise<Awaited<ReturnType<(typeof Worker)[K]>>> {
   pool ??= new Piscina({
     // Sources run as .ts, the package as .js.
     filename: new URL(`./hash-worker${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url).href,
@@ -29,7 +29,7 @@ export async function inThread<K extends Task>(
     idleTimeout: idleMs,
     execArgv: [],
   })
-  return (await pool.run(task, { name, transferList: transfer })) as ReturnType<(typeof Worker)[K]>
+  return (await pool.run(task, { name, transferList: transfer })) as Awaited<ReturnType<(typeof Worker)[K]>>
 }
 
 /** A copy in a buffer of its own, which can move to a thread; a view would take its whole frame along. */

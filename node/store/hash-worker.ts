@@ -16,7 +16,8 @@ import {
   writeSync,
 } from 'node:fs'
 import { move } from 'piscina'
-import { chunkBytes, chunkCount, chunkLength, digestBytes, fileRoot, leafAt, sha256 } from './unixfs.ts'
+import { type BuiltDirectory, buildDirectory } from './directory.ts'
+import { chunkBytes, chunkCount, chunkLength, digestBytes, fileRoot, leafAt, parseBlobId, sha256 } from './unixfs.ts'
 
 export interface TakenIn {
   id: string
@@ -112,6 +113,14 @@ function tryTo(work: () => void): boolean {
 export function rootOf({ leaves, size }: { leaves: Uint8Array; size: number }): { id: string; totalBytes: number } {
   const root = fileRoot(leaves, size)
   return { id: root.id, totalBytes: root.totalBytes }
+}
+
+/** Builds a large directory: hashing thousands of names takes longer than the main thread may wait. */
+export async function directoryOf(links: { name: string; id: string; totalBytes: number }[]): Promise<Omit<BuiltDirectory, 'cid'>> {
+  const { id, totalBytes, nodes } = await buildDirectory(
+    links.map(({ name, id, totalBytes }) => ({ name, cid: parseBlobId(id).cid, totalBytes })),
+  )
+  return { id, totalBytes, nodes }
 }
 
 /** Those of the chunks (all when `indexes` is absent) whose bytes do not match. */

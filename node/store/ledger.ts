@@ -28,6 +28,7 @@ export interface Row {
 /** One group of changes. A change first reads and checks, then writes: a change that throws must have written nothing. */
 export interface Changes {
   get(id: BlobId): Promise<Row | undefined>
+  getMany(ids: readonly BlobId[]): Promise<(Row | undefined)[]>
   isPinned(id: BlobId): Promise<boolean>
   /** `detail`: digests of the chunks of a larger file, the content of a small one, or the block of a directory. */
   add(id: BlobId, row: Row, detail?: Uint8Array): void
@@ -137,6 +138,10 @@ export class Ledger {
     let filesRenamed = false
     const changes: Changes = {
       get: async (id) => (rows.has(id) ? rows.get(id) : this.get(id)),
+      getMany: async (ids) => {
+        const stored = await this.getMany(ids)
+        return stored.map((row, index) => (rows.has(ids[index]!) ? rows.get(ids[index]!) : row))
+      },
       isPinned: async (id) => {
         for (const name of await this.pins(id)) if (overlay.get(pinKey(id, name)) !== null) return true
         for (const [key, value] of overlay) if (value !== null && key.startsWith(`p!${id}!`)) return true

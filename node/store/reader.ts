@@ -80,13 +80,15 @@ export abstract class BlobReader {
   /** The first id of a directory's tree that is not here. */
   async firstMissing(root: BlobId): Promise<BlobId | undefined> {
     const seen = new Set<BlobId>()
-    const todo = [root]
-    for (let id = todo.pop(); id !== undefined; id = todo.pop()) {
-      if (seen.has(id)) continue
-      seen.add(id)
-      const row = await this.ledger.get(id)
-      if (row === undefined) return id
-      if (row.kind === 'directory') for (const child of await this.children(id)) todo.push(child.id)
+    const todo = [[root]]
+    for (let ids = todo.pop(); ids !== undefined; ids = todo.pop()) {
+      const unseen = ids.filter((id) => !seen.has(id))
+      for (const id of unseen) seen.add(id)
+      const rows = await this.ledger.getMany(unseen)
+      for (const [index, id] of unseen.entries()) {
+        if (rows[index] === undefined) return id
+        if (rows[index].kind === 'directory') todo.push((await this.children(id)).map((child) => child.id))
+      }
     }
     return undefined
   }

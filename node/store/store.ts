@@ -136,10 +136,12 @@ export class BlobStore extends BlobReader {
     await this.ledger.change(async (changes) => {
       let size = 0
       let totalBytes = bytes.length
-      for (const child of children) {
-        const row = await changes.get(child.id)
-        if (row === undefined)
+      const rows = await changes.getMany(children.map((child) => child.id))
+      for (const [index, child] of children.entries()) {
+        const row = rows[index]
+        if (row === undefined) {
           throw new MeshError('BlobNotFound', `The directory ${id} names ${child.id}, which is not in the store; put it first.`)
+        }
         size = Math.min(Number.MAX_SAFE_INTEGER, size + row.size)
         totalBytes = Math.min(Number.MAX_SAFE_INTEGER, totalBytes + row.totalBytes)
       }

@@ -2,6 +2,7 @@
 import { MeshError } from '../../protocols/errors.ts'
 import type { BlobId } from '../../protocols/ids.ts'
 import { buildDirectory, type DirectoryLink, isEntryName } from './directory.ts'
+import { inThread } from './hash-pool.ts'
 import type { PutOptions } from './incoming.ts'
 import type { Row } from './ledger.ts'
 import type { BlobStore } from './store.ts'
@@ -11,6 +12,11 @@ import { parseBlobId } from './unixfs.ts'
 export const maxTreeEntries = 1_000_000
 /** Levels of directories, shards included: deeper than any file system path of 4096 bytes of one-letter names is useless. */
 export const maxTreeDepth = 2048
+
+/** Nodes of directories that go in together: more would hold up the loop while they are read. */
+export const nodeBatch = 64
+/** Larger directories are built in a thread. */
+const inlineLinks = 500
 
 export interface TreeEntry {
   /** Below the tree's root, `/` between names. */
@@ -68,9 +74,19 @@ async function build(store: BlobStore, folder: Folder, path: string, options: Pu
     if (row === undefined) throw new MeshError('BlobNotFound', `The blob ${value} of ${path}${name} is not in the store; put it first.`)
     links.push({ name, cid: parseBlobId(value).cid, totalBytes: row.totalBytes })
   }
-  const built = await buildDirectory(links)
-  for (const node of built.nodes) await store.addDirectoryNode(node.block, node.id, node.id === built.id ? options : {})
-  return { name: path.split('/').at(-2) ?? '', cid: built.cid, totalBytes: built.totalBytes }
+  const built =
+    links.length > inlineLinks
+      ? await inThread(
+          'directoryOf',
+          links.map(({ name, cid, totalBytes }) => ({ name, id: cid.toString(), totalBytes })),
+        )
+      : await buildDirectory(links)
+  // Many together, in order: children come first, and one sync serves all of a batch.
+  for (let at = 0; at < built.nodes.length; at += nodeBatch) {
+    const batch = built.nodes.slice(at, at + nodeBatch)
+    await Promise.all(batch.map((node) => store.addDirectoryNode(node.block, node.id, node.id === built.id ? options : {})))
+  }
+  return { name: path.split('/').at(-2) ?? '', cid: parseBlobId(built.id).cid, totalBytes: built.totalBytes }
 }
 
 /** All files below a blob, by path; the blob itself with an empty path when it is a file. Empty directories are not listed. */
