@@ -174,6 +174,8 @@ export class SimWorker implements WorkerEnd {
     if (welcome === undefined || !this.#ledger.obey(welcome.ownerEpoch)) return this.#renew()
     this.journal.obeyed(welcome.ownerEpoch)
     this.#contactAt = this.#heardAt = this.#now()
+    // It ended by itself (cut off too long) after the inventory was made: the next inventory says so.
+    if (welcome.keep.some((attempt) => this.#units.get(attempt) === undefined)) return this.#renew()
     const keep = new Set(welcome.keep.map(attemptKey))
     for (const unit of [...this.#units.all()]) if (unit.phase !== 'unstarted' && !keep.has(unit.key)) this.#end(unit as SimUnit)
     const named = new Set(welcome.nodes.map((node) => node.reservationId))
@@ -316,11 +318,20 @@ export class SimWorker implements WorkerEnd {
 
   #plan(): Ask[] {
     const states: NodeState[] = []
-    for (const { nodeId, slots, leaving } of this.#ledger.nodes()) {
+    for (const { nodeId, slots, leaving, reservationId } of this.#ledger.nodes()) {
       const room = this.#ledger.claimable(nodeId, this.#now())
       if (room === undefined) continue
       const held = (this.#held.get(nodeId) ?? 0) > this.#now()
-      states.push({ nodeId, room, slots, held, closed: leaving, unstarted: this.#units.line(nodeId), meanSlotMs: this.#means.get(nodeId) })
+      states.push({
+        nodeId,
+        room,
+        slots,
+        held,
+        closed: leaving,
+        draining: reservationId === 0 && this.#ledger.nextLapse() !== undefined,
+        unstarted: this.#units.line(nodeId),
+        meanSlotMs: this.#means.get(nodeId),
+      })
     }
     return planClaim(states)
   }

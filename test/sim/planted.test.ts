@@ -1,0 +1,32 @@
+import { describe, expect, it } from 'vitest'
+import { bugs } from './planted.ts'
+import { simulate } from './simulation.ts'
+
+/** Seeds tried for each bug. */
+const count = 200
+
+/** What the simulation says when it finds each bug. */
+const symptoms: Record<keyof typeof bugs, RegExp> = {
+  'acknowledges before it has synced': /^L5/,
+  'takes a report whatever its epoch': /^L2/,
+  'grants a lease twice': /^L1/,
+  'gives no fresh window after a restart': /^L3/,
+  'requeues nothing that an inventory omits': /^liveness/,
+  'accepts the report of a terminated task': /^L2/,
+  'starts a part of a gang': /^M1/,
+  'reserves beyond the capacity': /^R1/,
+  'starts what was granted in a session before': /^L7/,
+  'spends a retry on a lost machine': /^C1|retries/,
+}
+
+describe('a planted bug is found: the mesh', () => {
+  it.each(Object.keys(bugs))('%s', (name) => {
+    let failure: string | undefined
+    for (let seed = 1; seed <= count && failure === undefined; seed += 1) failure = simulate(seed, { planted: bugs[name] }).failure
+    expect(failure).toMatch(symptoms[name]!)
+  })
+
+  it('has a symptom written down for each', () => {
+    expect(Object.keys(symptoms).sort()).toEqual(Object.keys(bugs).sort())
+  })
+})
