@@ -1,5 +1,8 @@
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { MeshError } from '../../protocols/errors.ts'
+import { explainSilence } from '../../src/cli/run/silence.ts'
+import type { Mesh } from '../../src/mesh/client.ts'
+import { connect } from '../../src/mesh.ts'
 import { Lab } from './lab.ts'
 
 let lab: Lab
@@ -193,6 +196,43 @@ it('without a coordinator a run exits with 3 and uploads nothing', async () => {
   }
   expect(await lab.run('run', 'cat {input}', '--inputs', '*.x')).toMatchObject({ code: 3, stdout: '' })
   expect(lab.mesh.asked).toEqual(['meshStatus'])
+})
+
+it('a job id that is taken is refused before the upload', async () => {
+  lab.files({ 'a.x': '1' })
+  await lab.run('job', 'create', 'mine')
+  const ran = await lab.run('run', 'cat {input}', '--inputs', '*.x', '--job-id', 'mine')
+  expect(ran).toMatchObject({ code: 1, stderr: expect.stringMatching(/There is a job mine already\. Choose another --job-id/) })
+  expect(lab.mesh.blobs.size).toBe(0)
+})
+
+it('a pool that does not exist is refused before the upload', async () => {
+  lab.mesh.onCall = (name) => {
+    if (name === 'getPool') throw new MeshError('PoolNotFound', 'There is no pool p.')
+  }
+  expect(await lab.run('run', 'true', '--pool-id', 'p')).toMatchObject({ code: 1, stderr: 'batchmesh: There is no pool p.\n' })
+  expect(lab.mesh.jobs.size).toBe(0)
+})
+
+describe('a run in which nothing starts', () => {
+  const counts = { active: 1, running: 0, completed: 0, succeeded: 0, failed: 0 }
+  it('says why', async () => {
+    const mesh = await connect({ open: lab.mesh.open })
+    const said = Promise.withResolvers<string>()
+    explainSilence(mesh, { jobId: 'j', taskId: 't' }, said.resolve, 0).counts(counts)
+    expect(await said.promise).toBe('Nothing runs yet. It waits for a machine with 64 cores.')
+    await mesh.close()
+  })
+
+  it('says nothing once something runs', () => {
+    vi.useFakeTimers()
+    try {
+      explainSilence({} as Mesh, { jobId: 'j', taskId: 't' }, () => expect.fail('nothing is to be said')).counts({ ...counts, running: 1 })
+      expect(vi.getTimerCount()).toBe(0)
+    } finally {
+      vi.useRealTimers()
+    }
+  })
 })
 
 describe('dry run', () => {

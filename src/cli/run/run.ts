@@ -12,6 +12,7 @@ import { Interrupts } from './interrupts.ts'
 import { type RunPlan, reduceId } from './plan.ts'
 import { makeProgress, type Progress } from './progress.ts'
 import { type Output, Results } from './results.ts'
+import { explainSilence } from './silence.ts'
 
 export interface RunOptions {
   jobId: string
@@ -61,7 +62,7 @@ export class Run {
     let isSubmitted = false
     try {
       // Without a coordinator there is nothing to upload for. From here on a lost one is waited for.
-      await this.#mesh.control.call('status', {}, { signal })
+      await this.#checkNames()
       const uploads = await this.#upload()
       await this.#addJob()
       isSubmitted = true
@@ -80,6 +81,25 @@ export class Run {
       this.#interrupts.close()
       this.#progress.stop()
     }
+  }
+
+  /** Wrong names are found before the upload; a task of a pool that does not exist would wait for it for ever. */
+  async #checkNames(): Promise<void> {
+    const { jobId, isOwnId, poolId } = this.#options
+    const { signal } = this.#interrupts
+    await this.#mesh.control.call('status', {}, { signal })
+    if (poolId !== undefined) await this.#mesh.control.call('getPool', { poolId }, { signal })
+    if (isOwnId) return
+    try {
+      await this.#mesh.control.call('getJob', { jobId }, { signal })
+    } catch (error) {
+      if (error instanceof MeshError && error.code === 'JobNotFound') return
+      throw error
+    }
+    throw new MeshError(
+      'JobExists',
+      `There is a job ${jobId} already. Choose another --job-id, or see it with: batchmesh job show ${jobId}`,
+    )
   }
 
   async #upload(): Promise<Uploads> {
@@ -155,13 +175,20 @@ export class Run {
       printsStderr: () => printsText && isSingle,
       onPrint: () => this.#progress.clear(),
     })
+    const silence = explainSilence(this.#mesh, { jobId, taskId: plan.taskId(0) }, (line) => {
+      this.#progress.clear()
+      this.#context.say(line)
+    })
     const seen = new Set<string>()
     const until = (expected: number) =>
       follow(this.#mesh, jobId, {
         seen,
         signal,
         expected,
-        onCounts: (counts) => this.#progress.counts(counts),
+        onCounts: (counts) => {
+          this.#progress.counts(counts)
+          silence.counts(counts)
+        },
         onEnded: (task) => {
           if (task.result === 'success') this.#succeeded += 1
           else {
@@ -173,7 +200,7 @@ export class Run {
         },
       })
     this.#progress.tasks(plan.count)
-    let end = await until(plan.count)
+    let end = await until(plan.count).finally(() => silence.stop())
     await this.#settle(results)
     if (end === 'complete' && plan.request.reduce !== undefined && (await this.#submitReduce(uploads, results))) {
       this.#progress.tasks(plan.count + 1, 'reducing')
