@@ -24,6 +24,8 @@ export function makeLog(options: { readable: boolean; least?: LogLevel; write: (
 function readableFields(fields: Record<string, unknown>): string {
   return Object.entries(fields)
     .filter(([, value]) => value !== undefined)
-    .map(([name, value]) => ` ${name}=${value instanceof Error ? value.message : typeof value === 'string' ? value : JSON.stringify(value)}`)
+    .map(
+      ([name, value]) => ` ${name}=${value instanceof Error ? value.message : typeof value === 'string' ? value : JSON.stringify(value)}`,
+    )
     .join('')
 }
