@@ -61,6 +61,25 @@ describe('time', () => {
     expect(a.killed).toBe(false)
   })
 
+  it('L3: the time that a machine is cut off is reckoned from when a heartbeat was sent, not from when it was answered', async () => {
+    coordinator.briefs = [{ ...brief, disconnect: { replace: true, stopOnClient: true, lostAfterMs: 60_000 } }]
+    coordinator.answersBeats = false
+    await h.connected()
+    coordinator.give(grantOf('A'))
+    const a = await executor.program('A')
+    await vi.advanceTimersByTimeAsync(5000)
+    await until(() => coordinator.heartbeats.length === 1)
+    await vi.advanceTimersByTimeAsync(10_000)
+    coordinator.session!.note('beat', { sentAt: coordinator.heartbeats[0]!, heartbeatMs: 5000 })
+    // The worker reads in order, so it has the beat when it answers.
+    await coordinator.session!.call('retract', { attempts: [] })
+    coordinator.unreachable = true
+    coordinator.cut()
+    await until(() => !h.worker.status().connected)
+    await vi.advanceTimersByTimeAsync(coordinator.heartbeats[0]! + 67_000 - Date.now())
+    expect(a.killed).toBe(true)
+  })
+
   it('R1: compute nodes end when the coordinator was away for the time they are given', async () => {
     await h.connected()
     const node: Reservation = { reservationId: 3, ownerEpoch: 1, poolId: 'pool', nodeId: 'p3', size: { ...lent, cores: 1 }, taskSlots: 1 }

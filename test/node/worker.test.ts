@@ -66,8 +66,11 @@ describe('a session', () => {
     await executor.program('A')
     coordinator.session!.note('grant', { grants: [grantOf('A')], jobs: [] })
     coordinator.give(grantOf('B'))
-    await executor.program('B')
+    ;(await executor.program('B')).end()
+    ;(await executor.program('A')).end()
+    await until(() => h.settled())
     expect(executor.started).toEqual(['A', 'B'])
+    expect(coordinator.reports.map((report) => report.attempt.task).sort()).toEqual(['a', 'b'])
   })
 
   it('a task that this version does not understand fails with the reason', async () => {
@@ -87,6 +90,21 @@ describe('a session', () => {
     coordinator.ownerEpoch = 6
     await until(() => h.worker.status().connected)
     expect(journal.disk.ownerEpoch).toBe(6)
+  })
+
+  it('what a deposed coordinator says before it is known to be deposed is not done', async () => {
+    const outcome = { exitCode: 0, startTime: 1, endTime: 2 }
+    await journal.finished({ attempt: attemptOf('a'), nodeId: 'n0', outcome })
+    journal.disk.ownerEpoch = 5
+    h.worker = h.newWorker()
+    coordinator.onHello = () => coordinator.session!.note('stop', { attempts: [attemptOf('a')], reason: 'test' })
+    h.worker.start()
+    await until(() => coordinator.hellos.length >= 2)
+    expect(h.worker.status().unreportedTasks).toBe(1)
+    coordinator.onHello = () => {}
+    coordinator.ownerEpoch = 5
+    await until(() => h.settled())
+    expect(coordinator.reportOf('a')?.outcome).toEqual(outcome)
   })
 
   it('is tried again while the coordinator cannot be reached', async () => {
@@ -178,9 +196,9 @@ describe('after a cut', () => {
     expect(h.inventory()).toEqual([])
   })
 
-  it('a task that does not fit its node any more is given back by renewing the session', async () => {
+  it('L7: a task that does not fit its node any more is given back by renewing the session, before anything else starts', async () => {
     await h.connected()
-    coordinator.give(grantOf('A', { requiredSlots: 3 }))
+    coordinator.give(grantOf('A', { requiredSlots: 3 }), grantOf('B'))
     await until(() => coordinator.hellos.length === 2)
     expect(h.inventory()).toEqual([])
     expect(executor.started).toEqual([])

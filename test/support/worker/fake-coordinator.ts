@@ -72,6 +72,9 @@ export class FakeCoordinator {
   ownerEpoch = 1
   heartbeatMs = 5000
   nodes: Welcome['nodes'] = [defaultNode]
+  answersBeats = true
+  /** Called before a hello is answered. */
+  onHello: () => void = () => {}
   /** Which of the inventory to go on with. */
   keep: (hello: Hello) => Attempt[] = (hello) => hello.inventory.map((item) => item.attempt)
   /** How a report is answered. */
@@ -127,6 +130,7 @@ export class FakeCoordinator {
       calls: {
         hello: (hello) => {
           this.hellos.push(hello)
+          this.onHello()
           return { ownerEpoch: this.ownerEpoch, heartbeatMs: this.heartbeatMs, keep: this.keep(hello), nodes: this.nodes }
         },
         claim: (claim) => this.#claim(claim),
@@ -139,7 +143,7 @@ export class FakeCoordinator {
       notes: {
         heartbeat: ({ sentAt }) => {
           this.heartbeats.push(sentAt)
-          this.session?.note('beat', { sentAt, heartbeatMs: this.heartbeatMs })
+          if (this.answersBeats) this.session?.note('beat', { sentAt, heartbeatMs: this.heartbeatMs })
         },
         started: ({ attempts }) => void this.started.push(...attempts),
         uploading: ({ attempts }) => void this.uploading.push(...attempts),
