@@ -10,6 +10,7 @@ import { type CallHandlers, type Session, serverSession } from '../protocols/rpc
 import type { Channel, Wire } from '../protocols/wire.ts'
 import type { Desk } from './desk.ts'
 import { eligible, explainPool, explainTask } from './explain.ts'
+import { type Homes, inputsOf } from './homes.ts'
 import { queueState } from './queue-state.ts'
 import type { Job, Pool, State } from './state.ts'
 import type { Store } from './store.ts'
@@ -24,6 +25,7 @@ export interface ControlParts {
   desk: Desk
   watches: Watches
   files: TaskFiles
+  homes: Homes
   /** Resolves when all that has happened so far is durable: reads wait for it (L5). */
   durable: () => Promise<void>
   status: () => MeshStatus
@@ -49,7 +51,7 @@ function accept(channel: Channel, parts: ControlParts): void {
 }
 
 function handlers(parts: ControlParts, session: () => ControlSession, own: Set<number>): CallHandlers<ControlProtocol['server']> {
-  const { state, store, desk, watches, files, durable, now } = parts
+  const { state, store, desk, watches, files, homes, durable, now } = parts
   /** What is seen now is answered once it is durable. */
   const shown = async <T>(read: () => T): Promise<T> => {
     const seen = read()
@@ -110,7 +112,12 @@ function handlers(parts: ControlParts, session: () => ControlSession, own: Set<n
     terminateJob: async (request) => desk.ask<Record<string, never>>({ kind: 'terminateJob', ...request }),
     deleteJob: async ({ jobId }) => desk.ask<Record<string, never>>({ kind: 'deleteJob', jobId }),
 
-    addTasks: async ({ jobId, tasks }) => desk.ask({ kind: 'addTasks', jobId, tasks, encoded: tasks.map((task) => encode(task)) }),
+    addTasks: async ({ jobId, tasks }) => {
+      const { uid, row } = jobOf(jobId)
+      // Before the tasks are there, so that no input is swept while its task waits.
+      await homes.keep(uid, row.spec.home ?? state.self, inputsOf(tasks))
+      return desk.ask({ kind: 'addTasks', jobId, tasks, encoded: tasks.map((task) => encode(task)) })
+    },
     listTasks: async ({ jobId, ...filter }) => {
       await durable()
       return listTasks(store, state, jobOf(jobId), filter)

@@ -14,6 +14,7 @@ import { boot } from './boot.ts'
 import { serveControl } from './control.ts'
 import { Desk } from './desk.ts'
 import type { GrantRef } from './events.ts'
+import { Homes } from './homes.ts'
 import { tickMs } from './machine.ts'
 import { type Batch, type OutEffect, Pipeline } from './pipeline.ts'
 import { jobKey, specKey, specPrefix, statusPrefix } from './rows.ts'
@@ -33,8 +34,6 @@ export interface CoordinatorOptions {
   version: string
   logger: Logger
   now?: () => number
-  /** Lets go of what a deleted job kept at its home. */
-  unpinJob: (jobUid: JobUid, home: PeerIdText) => Promise<void>
   /** The disk failed: the process must end and start anew (L5). */
   fatal: (error: unknown) => void
 }
@@ -56,14 +55,15 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   const specs = new SpecCache(store)
   const watches = new Watches()
   const files = new TaskFiles(wire)
+  const homes = new Homes(wire)
   const startTime = now()
   const delay = monitorEventLoopDelay({ resolution: 20 })
   delay.enable()
 
   const purgeJob = async (jobUid: JobUid, home: PeerIdText) => {
     for (const prefix of [specPrefix(jobUid), statusPrefix(jobUid)]) await store.clear({ gt: prefix, lt: `${prefix}\uffff` })
-    await options
-      .unpinJob(jobUid, home)
+    await homes
+      .letGo(jobUid, home)
       .catch((error: unknown) => logger.warn({ jobUid, error: String(error) }, 'the outputs of a deleted job are still pinned'))
     await store.write(new Map([[jobKey(jobUid), undefined]]))
   }
@@ -85,7 +85,11 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
       case 'refuse':
         return desk.refuse(effect.replyTo, new MeshError(effect.code, effect.message))
       case 'grants': {
-        const grants: Grant[] = effect.grants.map((ref) => ({ ...ref, spec: found!.get(keyOf(ref))! }))
+        // A spec is missing only when its job was deleted meanwhile.
+        const grants: Grant[] = effect.grants.flatMap((ref) => {
+          const spec = found!.get(keyOf(ref))
+          return spec === undefined ? [] : [{ ...ref, spec }]
+        })
         if (effect.replyTo !== undefined) desk.answer(effect.replyTo, { grants, jobs: effect.jobs, held: effect.held })
         else sessions.get(effect.peer)?.note('grant', { grants, jobs: effect.jobs })
         return
@@ -113,7 +117,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   desk.attach(pipeline)
   const sessions = new WorkerSessions(desk, wire, logger)
   const status = () => viewStatus(state, meshId, { startTime, version: options.version, name: options.name }, delay.max / 1e6)
-  const unserve = serveControl(wire, { state, store, desk, watches, files, durable: () => pipeline.durable(), status, now })
+  const unserve = serveControl(wire, { state, store, desk, watches, files, homes, durable: () => pipeline.durable(), status, now })
   const ticker = setInterval(() => desk.post({ kind: 'tick' }), tickMs)
   const unannounce = announce(wire, meshId, state)
   for (const row of purge)

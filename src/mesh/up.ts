@@ -1,17 +1,17 @@
-/** A whole node in this process: the machine's part and, where it founded the mesh, the coordinator's. Here alone both wings are put together. */
-import { rm } from 'node:fs/promises'
+/** A whole node in this process: the machine's part and, where it founded the mesh, the coordinator's. Only here are both wings put together. */
+import { readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type Coordinator, startCoordinator } from '../../coordinator/coordinator.ts'
 import { openLevelStore } from '../../coordinator/store.ts'
 import { openControl } from '../../node/control-proxy.ts'
-import { serveControlSocket } from '../../node/control-socket.ts'
+import { type ControlSocket, serveControlSocket } from '../../node/control-socket.ts'
 import { enrol } from '../../node/enrol.ts'
-import { forget, found, type Identity, load } from '../../node/identity.ts'
-import { layoutOf } from '../../node/layout.ts'
+import { found, type Identity, load } from '../../node/identity.ts'
 import { acceptLocal, taskUser } from '../../node/local.ts'
 import { Membership } from '../../node/membership.ts'
 import { type MeshNode, startNode as startMeshNode } from '../../node/node.ts'
 import { controlProtocol } from '../../protocols/control.ts'
+import { MeshError } from '../../protocols/errors.ts'
 import { localProtocol } from '../../protocols/local.ts'
 import type { Logger } from '../../protocols/logger.ts'
 import { controlSocketPath } from '../config.ts'
@@ -19,74 +19,18 @@ import { version } from '../version.ts'
 import type { Log } from './log.ts'
 import type { RunningNode, UpOptions } from './up-options.ts'
 
-/** The first invitation that a founder prints: long enough to walk to the other machines. */
+/** The invitation that a founder prints: long enough to walk to the other machines. */
 const firstInvitation = { roles: ['worker', 'submitter'] as ('worker' | 'submitter')[], expiresMs: 86_400_000, uses: 100 }
 
+/** Starts a node; rejects with a sentence on what is wrong when it cannot be. */
 export async function startNode(options: UpOptions): Promise<RunningNode> {
   const logger = loggerOf(options.log)
-  const { identity, how } = await identify(options)
+  const { identity, how } = await identify(options, logger)
   const membership = await Membership.open(identity)
-  const startTime = Date.now()
-  const isCoordinator = membership.founderPeer === identity.peer
   const node = await startMeshNode({ ...options, membership, version, logger })
-  const ending = Promise.withResolvers<void>()
-  const fatal = (error: unknown) => {
-    options.log('error', 'the node cannot go on', { error })
-    ending.reject(error)
-  }
-  node.broken.catch(fatal)
-  let coordinator: Coordinator | undefined
-  const parts = { node, logger, stopped: undefined as Promise<void> | undefined }
-  let socket: Awaited<ReturnType<typeof serveControlSocket>> | undefined
-  const stop = ({ drain }: { drain: boolean }): Promise<void> => {
-    draining.abort()
-    parts.stopped ??= (async () => {
-      if (drain) await drained(node, {})
-      await coordinator?.stop()
-      await node.stop()
-      // Last, and not awaited by whoever asked over it: the answer goes out on it.
-      setImmediate(() => void socket?.close())
-      ending.resolve()
-    })()
-    return parts.stopped
-  }
-  const draining = new AbortController()
+  const running = new Running(options, membership, node, logger)
   try {
-    if (isCoordinator) coordinator = await runCoordinator(options, membership, node, logger, fatal)
-    node.worker.start()
-    socket = await serveControlSocket(
-      controlSocketPath(options.dataDir),
-      [
-        {
-          service: localProtocol,
-          open: async () => (channel) =>
-            acceptLocal(
-              {
-                node,
-                membership,
-                version,
-                startTime,
-                down: async ({ drain }) => {
-                  if (drain) await drained(node, {})
-                  void stop({ drain: false })
-                },
-                leave: async ({ purge }) => {
-                  if (isCoordinator && !purge) {
-                    throw mayNotLeave()
-                  }
-                  await drainedForGood(node)
-                  void stop({ drain: false })
-                    .then(() => forget(options.dataDir))
-                    .then(() => (purge ? purgeData(options.dataDir) : undefined))
-                },
-              },
-              channel,
-            ),
-        },
-        { service: controlProtocol, open: () => openControl(node.host, membership.founderPeer) },
-      ],
-      { peer: node.host.peer },
-    )
+    await running.start()
     const invitation = how === 'founded' ? (await node.membership.invite(firstInvitation)).token : undefined
     return {
       peer: node.host.peer,
@@ -96,11 +40,145 @@ export async function startNode(options: UpOptions): Promise<RunningNode> {
       how,
       invitation,
       taskUser: taskUser(),
-      ended: ending.promise,
-      stop,
+      ended: running.ended,
+      stop: (stopOptions) => running.stop(stopOptions),
     }
   } catch (error) {
-    await stop({ drain: false })
+    await running.stop({ drain: false })
     throw error
   }
+}
+
+async function identify(options: UpOptions, logger: Logger): Promise<{ identity: Identity; how: RunningNode['how'] }> {
+  const { dataDir, join: token, name } = options
+  if (token !== undefined) return { identity: await enrol(dataDir, token, { name, addresses: options.bootstrap, logger }), how: 'joined' }
+  const known = await load(dataDir)
+  return known === undefined ? { identity: await found(dataDir, { name }), how: 'founded' } : { identity: known, how: 'resumed' }
+}
+
+class Running {
+  readonly ended: Promise<void>
+  readonly #options: UpOptions
+  readonly #membership: Membership
+  readonly #node: MeshNode
+  readonly #logger: Logger
+  readonly #startTime = Date.now()
+  readonly #ending = Promise.withResolvers<void>()
+  #coordinator: Coordinator | undefined
+  #socket: ControlSocket | undefined
+  #draining = new AbortController()
+  #stopping: Promise<void> | undefined
+
+  constructor(options: UpOptions, membership: Membership, node: MeshNode, logger: Logger) {
+    this.#options = options
+    this.#membership = membership
+    this.#node = node
+    this.#logger = logger
+    this.ended = this.#ending.promise
+    // Whoever started the node awaits it; until then a failure must not end the process unheard.
+    this.ended.catch(() => undefined)
+    node.broken.catch((error: unknown) => this.#fatal(error))
+  }
+
+  get #isCoordinator(): boolean {
+    return this.#membership.founderPeer === this.#node.host.peer
+  }
+
+  async start(): Promise<void> {
+    const { host, worker, layout } = this.#node
+    if (this.#isCoordinator) {
+      this.#coordinator = await startCoordinator({
+        wire: host,
+        store: await openLevelStore(layout.coordinator),
+        meshId: this.#membership.mesh,
+        name: this.#node.machine().name,
+        version,
+        logger: this.#logger,
+        fatal: (error) => this.#fatal(error),
+      })
+      const coordinator = this.#coordinator
+      this.#membership.onChange(() => {
+        for (const peer of this.#membership.revokedPeers()) coordinator.revoked(peer)
+      })
+    }
+    worker.start()
+    const services = [
+      {
+        service: localProtocol,
+        open: async () => (channel: Parameters<typeof acceptLocal>[1]) => acceptLocal(this.#localOptions(), channel),
+      },
+      { service: controlProtocol, open: () => openControl(host, this.#membership.founderPeer) },
+    ]
+    this.#socket = await serveControlSocket(controlSocketPath(this.#options.dataDir), services, { peer: host.peer })
+  }
+
+  #localOptions(): Parameters<typeof acceptLocal>[0] {
+    return {
+      node: this.#node,
+      membership: this.#membership,
+      version,
+      startTime: this.#startTime,
+      down: async ({ drain }) => {
+        if (drain) await this.#drain(false)
+        this.#soon(() => this.stop({ drain: false }))
+      },
+      leave: (how) => this.#leave(how),
+    }
+  }
+
+  async #leave({ purge }: { purge: boolean }): Promise<void> {
+    if (this.#isCoordinator && !purge) {
+      throw new MeshError(
+        'InvalidPropertyValue',
+        'This machine founded the mesh: if it leaves, the mesh is gone. To end the mesh and delete its jobs and blobs: batchmesh leave --purge. To stop only: batchmesh down',
+      )
+    }
+    // Says farewell and gives everything back; what runs is not waited for.
+    await this.#node.worker.drain({ leaving: true, signal: AbortSignal.timeout(1000) }).catch(() => undefined)
+    this.#soon(async () => {
+      await this.#close()
+      const { dataDir } = this.#options
+      const doomed = purge ? await readdir(dataDir) : ['identity', 'journal']
+      for (const name of doomed) await rm(join(dataDir, name), { recursive: true, force: true })
+      this.#ending.resolve()
+    })
+  }
+
+  /** After the answer to the present request has gone out. */
+  #soon(work: () => Promise<void>): void {
+    setTimeout(() => void work().catch((error: unknown) => this.#ending.reject(error)), 20)
+  }
+
+  async stop({ drain }: { drain: boolean }): Promise<void> {
+    if (drain && this.#stopping === undefined) await this.#drain(false)
+    else this.#draining.abort()
+    await this.#close()
+    this.#ending.resolve()
+  }
+
+  async #drain(leaving: boolean): Promise<void> {
+    this.#logger.info({}, 'taking no new tasks; waiting for the running ones')
+    await this.#node.worker.drain({ leaving, signal: this.#draining.signal }).catch((error: unknown) => {
+      if (!this.#draining.signal.aborted) throw error
+    })
+  }
+
+  #close(): Promise<void> {
+    this.#stopping ??= (async () => {
+      await this.#coordinator?.stop()
+      await this.#node.stop()
+      await this.#socket?.close()
+    })()
+    return this.#stopping
+  }
+
+  #fatal(error: unknown): void {
+    this.#logger.error({ error: String(error) }, 'the node cannot go on')
+    this.#ending.reject(error)
+  }
+}
+
+function loggerOf(log: Log): Logger {
+  const at = (level: Parameters<Log>[0]) => (fields: object, message: string) => log(level, message, { ...fields })
+  return { debug: at('debug'), info: at('info'), warn: at('warn'), error: at('error') }
 }

@@ -1,0 +1,168 @@
+/**
+ * A node: everything a machine of the mesh has, put together. The coordinator is not part of it: where this machine is
+ * the coordinator too, both meet on the wire only.
+ */
+import { hostname } from 'node:os'
+import { filesProtocol } from '../protocols/files.ts'
+import type { Logger } from '../protocols/logger.ts'
+import type { MachineClass, MachineDescription } from '../protocols/model/machine.ts'
+import type { Capacity, Labels } from '../protocols/model/resources.ts'
+import { serverSession } from '../protocols/rpc.ts'
+import { type BlobExchange, startBlobExchange } from './blobs.ts'
+import { Directories } from './directories.ts'
+import { startExecutor } from './executors/executor.ts'
+import { filesHandlers } from './files.ts'
+import { createHost, type Host } from './host.ts'
+import { openJournal } from './journal.ts'
+import { type Layout, layoutOf, prepareDataDir, privatePaths } from './layout.ts'
+import type { Membership } from './membership.ts'
+import { type MembershipService, startMembership } from './membership-service.ts'
+import { freeDiskMiB, lend, measureMachine } from './resources.ts'
+import { createStaging } from './staging.ts'
+import { closeHashPool } from './store/hash-pool.ts'
+import { type BlobStore, openStore } from './store/store.ts'
+import type { Worker } from './worker/contract.ts'
+import { createWorker } from './worker.ts'
+
+/** Task directories that have expired are looked for this often. */
+const expireEveryMs = 10 * 60_000
+/** The free disk in heartbeats is measured this often. */
+const diskEveryMs = 30_000
+
+export interface NodeOptions {
+  membership: Membership
+  dataDir: string
+  version: string
+  name?: string
+  port: number
+  /** Addresses to listen on; empty means all. */
+  listen: readonly string[]
+  announce: readonly string[]
+  bootstrap: readonly string[]
+  mdns: boolean
+  lendCpus?: number
+  lendMemoryMiB?: number
+  labels: Labels
+  class: MachineClass
+  logger: Logger
+}
+
+export interface MeshNode {
+  readonly host: Host
+  readonly membership: MembershipService
+  readonly store: BlobStore
+  readonly exchange: BlobExchange
+  readonly worker: Worker
+  readonly layout: Layout
+  /** The machine as it is now. */
+  machine(): MachineDescription
+  /** Rejects when something broke that the node cannot go on without. */
+  readonly broken: Promise<never>
+  /** Ends what runs and closes everything. */
+  stop(): Promise<void>
+}
+
+/** Starts all of a node but the worker, whose `start` is the owner's to call once the coordinator serves. */
+export async function startNode(options: NodeOptions): Promise<MeshNode> {
+  const { membership, logger, dataDir } = options
+  const layout = layoutOf(dataDir)
+  const isRoot = process.getuid?.() === 0
+  prepareDataDir(layout, isRoot)
+  const closers: (() => Promise<void> | void)[] = []
+  const stop = async () => {
+    for (const close of closers.splice(0).reverse()) await close()
+  }
+  try {
+    const has = await measureMachine()
+    const capacity: Capacity = lend(has, { cores: options.lendCpus, memoryMiB: options.lendMemoryMiB ?? has.memoryMiB })
+    const directories = new Directories(layout.tasks)
+    // Early, while this process is small: it starts the spawner that later starts all else.
+    const executor = await startExecutor({
+      runDir: layout.run,
+      seed: dataDir,
+      hidePaths: privatePaths(layout),
+      jobDirs: { root: directories.node.workitems, of: (jobUid) => directories.ofJob(jobUid) },
+    })
+    closers.push(() => executor.close())
+    const journal = await openJournal(layout.journal)
+    closers.push(() => journal.close())
+    const store = await openStore(layout.blobs, { log: logger })
+    closers.push(closeHashPool, () => store.close())
+    const host = await createHost({
+      membership,
+      listen: { port: options.port, addresses: listenAddresses(options.listen) },
+      announce: options.announce,
+      bootstrap: options.bootstrap,
+      mdns: options.mdns,
+      dataDir,
+      logger,
+    })
+    closers.push(() => host.stop())
+    closers.push(host.keepConnected(membership.founderPeer, membership.founderAddresses))
+    const service = startMembership({
+      wire: host,
+      membership,
+      addresses: () => host.addresses(),
+      log: (message, details) => logger.info(details, message),
+    })
+    closers.push(() => service.stop())
+    const exchange = startBlobExchange({ wire: host, store, log: logger })
+    closers.push(() => exchange.close())
+    const staging = createStaging({ store, exchange, sharedDir: layout.shared, homePeer: () => membership.founderPeer, log: logger })
+
+    let diskFreeMiB = await freeDiskMiB(dataDir)
+    const name = options.name ?? hostname()
+    const machine = (): MachineDescription => ({
+      name,
+      class: options.class,
+      capacity,
+      diskFreeMiB,
+      labels: options.labels,
+      os: process.platform,
+      arch: process.arch,
+      version: options.version,
+      isolation: executor.tier,
+      addresses: host.addresses().slice(0, 64),
+      nodeRootDir: layout.tasks,
+    })
+    const worker = createWorker({
+      wire: host,
+      meshId: membership.mesh,
+      coordinator: membership.founderPeer,
+      machine,
+      capacity,
+      executor,
+      staging,
+      directories,
+      journal,
+      log: logger,
+    })
+    closers.push(() => worker.stop())
+    closers.push(host.serve(filesProtocol, (channel) => void serverSession(filesProtocol, channel, filesHandlers(worker.findAttempt))))
+    closers.push(
+      repeat(diskEveryMs, async () => {
+        diskFreeMiB = await freeDiskMiB(dataDir)
+      }),
+      repeat(expireEveryMs, async () => {
+        await directories.expire(Date.now())
+      }),
+    )
+    return { host, membership: service, store, exchange, worker, layout, machine, broken: journal.broken, stop }
+  } catch (error) {
+    await stop()
+    throw error
+  }
+}
+
+/** Does something now and then, in the background, until the returned function is called. A failure waits for the next time. */
+function repeat(everyMs: number, work: () => Promise<void>): () => void {
+  const timer = setInterval(() => void work().catch(() => undefined), everyMs)
+  timer.unref()
+  return () => clearInterval(timer)
+}
+
+/** IP addresses become multiaddrs; what is one already stays. */
+function listenAddresses(given: readonly string[]): string[] | undefined {
+  if (given.length === 0) return undefined
+  return given.map((address) => (address.startsWith('/') ? address : address.includes(':') ? `/ip6/${address}` : `/ip4/${address}`))
+}
