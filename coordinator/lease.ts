@@ -54,7 +54,7 @@ export function openLease(
   task: Task,
   from: Pick<Lease, 'grantTime' | 'members' | 'restored' | 'incarnation'> & { startTime?: number },
 ): Lease {
-  const lease: Lease = { task, epoch: task.epoch, uploading: false, ...from }
+  const lease: Lease = { task, epoch: task.epoch, uploading: false, retractAsked: false, ...from }
   task.lease = lease
   task.job.leased += 1
   if (lease.startTime !== undefined) task.job.started += 1

@@ -6,7 +6,7 @@ import type { GrantRef } from './events.ts'
 import { attemptOf, grant } from './lease.ts'
 import { newBudget, pick, planGangs, readyIn } from './placement.ts'
 import { dequeue } from './queue.ts'
-import type { Job, Lease, Machine, Pool, State } from './state.ts'
+import type { Job, Lease, Machine, Node, Pool, State } from './state.ts'
 import type { Turn } from './turn.ts'
 
 /** A machine's unstarted tasks are not taken back for another sooner than this after the last time. */
@@ -49,7 +49,7 @@ function startGangs(turn: Turn, pool: Pool): void {
   }
   const byMachine = new Map<Machine, Lease[]>()
   for (const node of plan.newlyHeld) byMachine.set(node.machine, [...(byMachine.get(node.machine) ?? []), ...node.leases])
-  for (const [machine, leases] of byMachine) retract(turn, machine, leases.filter(isUnstarted))
+  for (const [machine, leases] of byMachine) retract(turn, machine, leases.filter(mayRetract))
 }
 
 function serveClaims(turn: Turn, pool: Pool): void {
@@ -57,8 +57,8 @@ function serveClaims(turn: Turn, pool: Pool): void {
   for (const node of pool.nodes.values()) {
     const { machine } = node
     if (machine.parked === undefined) continue
-    hungry = true
     if (readyIn(pool) > 0) serveClaim(turn, machine)
+    if (machine.parked !== undefined) hungry = true
   }
   if (hungry && readyIn(pool) === 0) shareUnstarted(turn, pool)
 }
@@ -74,7 +74,8 @@ export function serveClaim(turn: Turn, machine: Machine): void {
   for (const { nodeId, room, prefetchSlots } of parked.claim.nodes) {
     const node = machine.nodes.get(nodeId)
     if (node === undefined || !node.ready || node.row.leaving || machine.draining) continue
-    if (node.heldFor !== undefined) {
+    // The claim may be older than the gang that has the node, or will have it (M1).
+    if (node.heldFor !== undefined || hasGang(node)) {
       held.push(nodeId)
       continue
     }
@@ -92,6 +93,11 @@ export function serveClaim(turn: Turn, machine: Machine): void {
     grants.map((ref) => attemptKey(ref.attempt)),
   )
   turn.out.push({ kind: 'grants', replyTo: parked.replyTo, peer: machine.peer, grants, jobs: briefs(turn.state, machine, jobs), held })
+}
+
+function hasGang(node: Node): boolean {
+  for (const lease of node.leases) if (lease.task.class.gang > 0) return true
+  return false
 }
 
 function rememberClaim(machine: Machine, requestId: string, grants: string[]): void {
@@ -129,7 +135,7 @@ function shareUnstarted(turn: Turn, pool: Pool): void {
   let from: Machine | undefined
   for (const node of pool.nodes.values()) {
     if (node.machine.parked !== undefined || turn.now - node.machine.retractedAt < retractEveryMs) continue
-    const spare = [...node.leases].filter((lease) => isUnstarted(lease) && turn.now - lease.grantTime >= retractAfterMs)
+    const spare = [...node.leases].filter((lease) => mayRetract(lease) && turn.now - lease.grantTime >= retractAfterMs)
     if (spare.length > most.length) {
       most = spare
       from = node.machine
@@ -141,11 +147,13 @@ function shareUnstarted(turn: Turn, pool: Pool): void {
 function retract(turn: Turn, machine: Machine, leases: Lease[]): void {
   if (leases.length === 0) return
   machine.retractedAt = turn.now
+  for (const lease of leases) lease.retractAsked = true
   turn.out.push({ kind: 'retract', peer: machine.peer, attempts: leases.map((lease) => attemptOf(lease.task, lease.epoch)) })
 }
 
-function isUnstarted(lease: Lease): boolean {
-  return lease.startTime === undefined && !lease.restored && lease.members.length === 1
+/** Not started as far as is known, and not asked for in vain already: then it is fetching its inputs. */
+function mayRetract(lease: Lease): boolean {
+  return lease.startTime === undefined && !lease.restored && !lease.retractAsked && lease.members.length === 1
 }
 
 function offer(turn: Turn, pool: Pool): void {

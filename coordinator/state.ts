@@ -77,6 +77,8 @@ export interface Lease {
   uploading: boolean
   /** Read from disk after a restart: whether it was started is not known until the worker says hello. */
   restored: boolean
+  /** The machine was asked to give it back; if it does not, it has begun. */
+  retractAsked: boolean
 }
 
 /** First-in first-out of one class; what comes back is taken first. Entries that are no longer queued are skipped. */
