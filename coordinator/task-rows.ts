@@ -1,5 +1,6 @@
 /** Reading tasks from their rows: one, a page, or all that are completed. Rows that can be read are durable (L5). */
 
+import { pipe } from 'it-pipe'
 import { decode } from '../protocols/codec.ts'
 import type { TaskEvent } from '../protocols/control.ts'
 import { foldId } from '../protocols/ids.ts'
@@ -52,14 +53,27 @@ export interface TaskFilter {
 /** A page of a job's tasks in the order of their ids. */
 export async function listTasks(store: Store, state: State, job: Job, filter: TaskFilter): Promise<{ items: TaskView[]; next?: string }> {
   const items: TaskView[] = []
-  for await (const [task, rows] of scanTasks(store, job, filter.after)) {
-    const view = viewTask(state, job, rows.spec, rows.creationTime, rows.status)
-    if (filter.state !== undefined && view.state !== filter.state) continue
-    if (filter.result !== undefined && view.executionInfo.result !== filter.result) continue
+  const wanted = pipe(
+    scanTasks(store, job, filter.after),
+    (source) => shown(source, state, job),
+    (source) => matching(source, filter),
+  )
+  for await (const [task, view] of wanted) {
     items.push(view)
     if (items.length >= filter.limit) return { items, next: task }
   }
   return { items }
+}
+
+async function* shown(source: AsyncIterable<[string, TaskRows]>, state: State, job: Job): AsyncGenerator<[string, TaskView]> {
+  for await (const [task, rows] of source) yield [task, viewTask(state, job, rows.spec, rows.creationTime, rows.status)]
+}
+
+async function* matching(source: AsyncIterable<[string, TaskView]>, { state, result }: TaskFilter): AsyncGenerator<[string, TaskView]> {
+  for await (const item of source) {
+    const [, view] = item
+    if ((state === undefined || view.state === state) && (result === undefined || view.executionInfo.result === result)) yield item
+  }
 }
 
 /** The completed tasks of a job as the events that a watch would have shown, a page at a time. */
