@@ -132,6 +132,15 @@ export function positive(text: string | undefined, option: string): number | und
   return number
 }
 
+/** Reads a number of zero or more. */
+export function zeroOrMore(text: string | undefined, option: string): number | undefined {
+  if (text === undefined) return undefined
+  const number = Number(text)
+  if (text.trim() === '' || !Number.isFinite(number) || number < 0)
+    throw new MeshError('InvalidPropertyValue', `${option} ${text}: it is a number, 0 or more.`)
+  return number
+}
+
 /** Reads `k=v` pairs. */
 export function pairs(texts: readonly string[] | undefined, option: string): [string, string][] {
   return (texts ?? []).map((text) => {

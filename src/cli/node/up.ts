@@ -8,7 +8,7 @@ import { memoryMiB } from '../../../protocols/model/vm-sizes.ts'
 import { defaultPort } from '../../config.ts'
 import type { LogLevel } from '../../mesh/log.ts'
 import type { RunningNode, UpOptions } from '../../mesh/up-options.ts'
-import { type Context, collect, integer, pairs, positive } from '../context.ts'
+import { type Context, collect, integer, pairs, zeroOrMore } from '../context.ts'
 
 interface Options {
   join?: string
@@ -38,7 +38,7 @@ export function register(program: Command, context: Context): void {
     .option('--announce <multiaddr>', 'address to tell others; may repeat', collect)
     .option('--bootstrap <multiaddr>', 'peer to dial first; may repeat', collect)
     .option('--no-mdns', 'do not look for peers on the local network')
-    .option('--lend-cpus <number>', 'cores to lend, default all')
+    .option('--lend-cpus <number>', 'cores to lend, default all; 0: runs no tasks')
     .option('--lend-memory <amount>', 'memory to lend, such as 8GiB')
     .option('--label <name=value>', 'label that pools and tasks can ask for; may repeat', collect)
     .addOption(
@@ -77,7 +77,7 @@ async function upOptions(options: Options, context: Context): Promise<Omit<UpOpt
     announce: options.announce ?? [],
     bootstrap: options.bootstrap ?? [],
     mdns: options.mdns,
-    lendCpus: positive(options.lendCpus, '--lend-cpus'),
+    lendCpus: zeroOrMore(options.lendCpus, '--lend-cpus'),
     lendMemoryMiB: options.lendMemory === undefined ? undefined : memoryMiB(options.lendMemory),
     labels: Object.fromEntries(pairs(options.label, '--label')),
     class: options.class,
