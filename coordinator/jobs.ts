@@ -170,11 +170,12 @@ export function onReactivateTask(turn: Turn, event: Extract<ControlEvent, { kind
 /** Limits that time brings about: a job's wall clock, and how long an ended job is kept. */
 export function limitJobs(turn: Turn): void {
   for (const job of [...turn.state.jobs.values()]) {
-    const { spec, creationTime, endTime } = job.row
+    const { spec, creationTime } = job.row
     const limitMs = spec.constraints.maxWallClockTimeMs
     if (job.row.state === 'active' && limitMs !== undefined && turn.now >= creationTime + limitMs)
       endJob(turn, job, 'MaxWallClockTimeExpiry')
-    if (job.row.state === 'completed' && spec.retentionTimeMs !== undefined && turn.now >= (endTime ?? creationTime) + spec.retentionTimeMs)
+    const endedAt = job.row.endTime ?? creationTime
+    if (job.row.state === 'completed' && spec.retentionTimeMs !== undefined && turn.now >= endedAt + spec.retentionTimeMs)
       deleteJob(turn, job)
   }
 }

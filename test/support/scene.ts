@@ -5,7 +5,7 @@
  */
 import type { ControlEvent, Effect, Event } from '../../coordinator/events.ts'
 import { endTurn, step, tickMs } from '../../coordinator/machine.ts'
-import { specKey } from '../../coordinator/rows.ts'
+import { meshKey, specKey } from '../../coordinator/rows.ts'
 import { newState, type State } from '../../coordinator/state.ts'
 import { encode } from '../../protocols/codec.ts'
 import type { Attempt } from '../../protocols/ids.ts'
@@ -52,7 +52,9 @@ export class Scene {
   #beatAt = 0
 
   constructor() {
-    this.state = newState(self, newMesh(), this.now)
+    const mesh = newMesh()
+    this.state = newState(self, mesh, this.now)
+    apply(this.rows, new Map([[meshKey, encode(mesh)]]))
   }
 
   // --- one event ------------------------------------------------------------------------------------------------

@@ -1,0 +1,196 @@
+import { beforeEach, describe, expect, it } from 'vitest'
+import { Scene, type TaskInput } from '../support/scene.ts'
+
+let scene: Scene
+
+const gang = (id: string, size: number): TaskInput => ({
+  id,
+  multiInstanceSettings: { numberOfInstances: size, coordinationCommandLine: 'begin' },
+})
+
+/** Machines of one core, each with the one node of pool `p`. */
+function mesh(...names: string[]): void {
+  for (const name of names) scene.hello(name, { cores: 1 })
+  scene.addPool({ id: 'p', targetDedicatedNodes: names.length, enableInterNodeCommunication: true })
+  scene.grantAll()
+}
+
+const nodeOf = (name: string) =>
+  [...scene.state.pools.get('p')!.nodes.values()].find((node) => node.machine.description.name === name)!.row.nodeId
+const heldFor = () =>
+  [...scene.state.pools.get('p')!.nodes.values()].flatMap((node) =>
+    node.heldFor === undefined ? [] : [`${node.machine.description.name}:${node.heldFor.id}`],
+  )
+
+beforeEach(() => {
+  scene = new Scene()
+})
+
+describe('M1: gangs', () => {
+  it('M1: start on all their nodes in one step', () => {
+    mesh('a', 'b')
+    scene.addJob({ id: 'j', poolId: 'p' })
+    expect(scene.addTasks('j', gang('g', 2)).slice(-3)).toEqual([
+      'row j/g running epoch=1 on=a b',
+      'tell a: j/g#1 of 2',
+      'tell b: j/g#1+1 of 2',
+    ])
+  })
+
+  it('M1: wait while one node is missing', () => {
+    mesh('a', 'b')
+    scene.addJob({ id: 'j', poolId: 'p' })
+    scene.gone('b')
+    expect(scene.addTasks('j', gang('g', 2)).filter((line) => line.startsWith('tell'))).toEqual([])
+    expect(scene.hello('b').filter((line) => line.startsWith('tell'))).toHaveLength(2)
+  })
+
+  it('M1: with one member lost the whole attempt ends everywhere', () => {
+    mesh('a', 'b')
+    scene.addJob({ id: 'j', poolId: 'p' })
+    scene.addTasks('j', gang('g', 2))
+    scene.started('a', 'j/g#1')
+    expect(scene.gone('b', true)).toContain('stop a: j/g#1 (a member of the group was lost)')
+    expect(scene.status('j', 'g')).toMatchObject({ state: 'active', lastEnd: 'revoked', losses: 1, retryCount: 0 })
+    expect(scene.report('a', 'j/g#1', 0)).toEqual(['verdict refused'])
+  })
+
+  it.each([
+    ['an inventory that omits it', () => scene.hello('b')],
+    ['a drain that returns it', () => scene.drain('b', ['j/g#1+1'])],
+  ])('M1: %s ends a gang for all members', (_, event) => {
+    mesh('a', 'b')
+    scene.addJob({ id: 'j', poolId: 'p' })
+    scene.addTasks('j', gang('g', 2))
+    expect(event()).toContain('stop a: j/g#1 (a member of the group was lost)')
+  })
+
+  it('M1: a member that comes back after its gang has ended is told to stop', () => {
+    mesh('a', 'b')
+    scene.addJob({ id: 'j', poolId: 'p' })
+    scene.addTasks('j', gang('g', 2))
+    scene.started('a', 'j/g#1')
+    scene.gone('b')
+    scene.report('a', 'j/g#1', 0)
+    const welcome = scene.hello('b', { inventory: [{ attempt: 'j/g#1+1' }] })
+    expect(welcome.find((line) => line.startsWith('welcome'))).toContain('keep []')
+  })
+
+  it('M1: only the first member completes the task, a failure of any ends it', () => {
+    mesh('a', 'b')
+    scene.addJob({ id: 'j', poolId: 'p' })
+    scene.addTasks('j', gang('g', 2))
+    expect(scene.report('b', 'j/g#1+1', 0)).toEqual(['verdict accepted'])
+    expect(scene.report('b', 'j/g#1+1', 2).at(-1)).toBe('verdict accepted')
+    expect(scene.status('j', 'g')).toMatchObject({ state: 'completed', result: 'failure' })
+  })
+
+  it('M1: a gang that ran before is granted once, though its pool has room for it twice', () => {
+    mesh('a', 'b', 'c', 'd')
+    scene.addJob({ id: 'j', poolId: 'p', constraints: { maxTaskRetryCount: 3 } })
+    scene.addTasks('j', gang('g', 2))
+    for (let epoch = 1; epoch <= 3; epoch += 1) {
+      const out = scene.report('a', `j/g#${epoch}`, 1)
+      expect(out.filter((line) => line.startsWith('tell'))).toEqual([`tell a: j/g#${epoch + 1} of 2`, `tell b: j/g#${epoch + 1}+1 of 2`])
+    }
+  })
+
+  it('M1: an aged gang holds nodes, small tasks go on elsewhere, and unstarted ones are taken back', () => {
+    mesh('a', 'b', 'c')
+    scene.addJob({ id: 'small', poolId: 'p' })
+    scene.addTasks('small', 's1', 's2', 's3')
+    for (const name of ['a', 'b', 'c']) scene.claim(name, { nodes: [nodeOf(name)] })
+    scene.started('b', 'small/s2#1')
+    scene.started('c', 'small/s3#1')
+    scene.addJob({ id: 'j', poolId: 'p' })
+    scene.addTasks('j', gang('g', 2))
+    expect(scene.tick(9)).not.toContain('retract a: small/s1#1')
+    expect(scene.tick(2)).toContain('retract a: small/s1#1')
+    expect(heldFor()).toEqual(['a:g', 'b:g'])
+    scene.report('c', 'small/s3#1', 0)
+    scene.addTasks('small', 's4')
+    expect(scene.claim('c', { nodes: [nodeOf('c')] }).some((line) => line.startsWith('tell') || line.includes('grant c: small/s4'))).toBe(
+      true,
+    )
+  })
+
+  it('M1: a claim on a held node is answered with nothing but the word that it is held', () => {
+    mesh('a', 'b', 'c')
+    scene.addJob({ id: 'small', poolId: 'p' })
+    scene.addTasks('small', 's1', 's2')
+    scene.claim('b', { nodes: [nodeOf('b')] })
+    scene.claim('c', { nodes: [nodeOf('c')] })
+    scene.started('b', 'small/s1#1')
+    scene.started('c', 'small/s2#1')
+    scene.addJob({ id: 'j', poolId: 'p' })
+    scene.addTasks('j', gang('g', 3))
+    scene.tick(11)
+    scene.addTasks('small', 's3')
+    expect(scene.claim('a', { nodes: [nodeOf('a')], waitMs: 0 })).toEqual([`grant a: nothing, held ${nodeOf('a')}`])
+  })
+
+  it('M1: two gangs that each lost a node do not wait for each other', () => {
+    mesh('a', 'b', 'c', 'd', 'e', 'f')
+    scene.addJob({ id: 'small', poolId: 'p' })
+    scene.addTasks('small', 's1', 's2', 's3', 's4', 's5', 's6')
+    for (const name of [...'abcdef']) scene.claim(name, { nodes: [nodeOf(name)] })
+    for (const [index, name] of [...'abcdef'].entries()) scene.started(name, `small/s${index + 1}#1`)
+    scene.addJob({ id: 'low', poolId: 'p' })
+    scene.addTasks('low', gang('g1', 3))
+    scene.tick(11)
+    scene.addJob({ id: 'high', poolId: 'p', priority: 9 })
+    scene.addTasks('high', gang('g2', 3))
+    scene.tick(11)
+    scene.gone('a', true)
+    scene.gone('f', true)
+    for (const [index, name] of [...'bcde'].entries()) scene.report(name, `small/s${index + 2}#1`, 0)
+    expect(scene.status('high', 'g2')).toMatchObject({ state: 'running' })
+  })
+
+  it('M1: an ended job gives back the nodes that its gang held', () => {
+    mesh('a', 'b')
+    scene.addJob({ id: 'small', poolId: 'p' })
+    scene.addTasks('small', 's1')
+    scene.claim('a', { nodes: [nodeOf('a')] })
+    scene.started('a', 'small/s1#1')
+    scene.addJob({ id: 'j', poolId: 'p' })
+    scene.addTasks('j', gang('g', 2))
+    scene.tick(11)
+    expect(heldFor()).toHaveLength(2)
+    scene.ask({ kind: 'terminateJob', jobId: 'j' })
+    expect(heldFor()).toEqual([])
+  })
+
+  it('M1: nothing is put behind a gang by a claim that stood before it', () => {
+    mesh('a', 'b')
+    scene.claim('a', { nodes: [nodeOf('a')] })
+    scene.addJob({ id: 'j', poolId: 'p' })
+    scene.addTasks('j', gang('g', 2))
+    scene.addJob({ id: 'small', poolId: 'p' })
+    expect(scene.addTasks('small', 's').filter((line) => line.startsWith('grant'))).toEqual([])
+  })
+
+  it('a job within its parallel tasks starts one gang at a time', () => {
+    mesh('a', 'b')
+    scene.addJob({ id: 'j', poolId: 'p', maxParallelTasks: 1 })
+    expect(scene.addTasks('j', gang('g1', 1), gang('g2', 1)).filter((line) => line.startsWith('tell'))).toEqual(['tell a: j/g1#1 of 1'])
+  })
+
+  it('a pool without inter-node communication starts none', () => {
+    scene.hello('a')
+    scene.addPool({ id: 'p', targetDedicatedNodes: 1 })
+    scene.grantAll()
+    scene.addJob({ id: 'j', poolId: 'p' })
+    expect(scene.addTasks('j', gang('g', 1)).filter((line) => line.startsWith('tell'))).toEqual([])
+  })
+
+  it('a restart finds a gang on all its nodes, and ends it when one member does not have it', () => {
+    mesh('a', 'b')
+    scene.addJob({ id: 'j', poolId: 'p' })
+    scene.addTasks('j', gang('g', 2))
+    scene.started('a', 'j/g#1')
+    scene.restart()
+    expect(scene.hello('a', { inventory: [{ attempt: 'j/g#1' }] }).find((line) => line.startsWith('welcome'))).toContain('keep [j/g#1]')
+    expect(scene.hello('b')).toContain('stop a: j/g#1 (a member of the group was lost)')
+  })
+})

@@ -1,0 +1,148 @@
+import { beforeEach, describe, expect, it } from 'vitest'
+import { Scene } from '../support/scene.ts'
+
+let scene: Scene
+
+const pool = () => scene.state.pools.get('p')!
+const nodes = () => [...pool().nodes.values()].map((node) => `${node.row.reservationId}:${node.machine.description.name}`)
+const resize = (target: number, option: 'requeue' | 'terminate' | 'taskcompletion' = 'requeue') =>
+  scene.ask({ kind: 'resizePool', poolId: 'p', targetDedicatedNodes: target, nodeDeallocationOption: option })
+
+beforeEach(() => {
+  scene = new Scene()
+  scene.hello('a', { cores: 2 })
+  scene.hello('b', { cores: 2 })
+})
+
+describe('reservations', () => {
+  it('R1: asks no machine for more than it lends', () => {
+    scene.addPool({ id: 'p', targetDedicatedNodes: 9 })
+    expect(nodes()).toEqual(['1:a', '2:b', '3:a', '4:b'])
+  })
+
+  it('packs where the pool asks for that', () => {
+    scene.addPool({ id: 'p', targetDedicatedNodes: 2, nodeFillType: 'pack' })
+    expect(nodes()).toEqual(['1:a', '2:a'])
+  })
+
+  it('takes only machines of the class and labels asked for', () => {
+    scene.hello('c', { class: 'low-priority', labels: { gpu: 'old' } })
+    scene.hello('d', { class: 'low-priority', labels: { gpu: 'new' } })
+    scene.addPool({ id: 'p', targetLowPriorityNodes: 2, labels: { gpu: 'new' } })
+    expect(nodes()).toEqual(['1:d', '2:d'])
+  })
+
+  it('a machine that refuses is left alone for five seconds, not asked again at once', () => {
+    scene.addPool({ id: 'p', vmSize: 'cores=2,memory=1GiB', targetDedicatedNodes: 3 })
+    expect(scene.reserved('a', 1, false, { reason: 'busy' })).toEqual(['del node/1', 'release a: node 1'])
+    expect(scene.tick(4).filter((line) => line.startsWith('reserve a'))).toEqual([])
+    expect(scene.tick(2).filter((line) => line.startsWith('reserve a'))).toEqual(['reserve a: node 3 of p'])
+  })
+
+  it('a machine that drains is asked again for the same node', () => {
+    scene.addPool({ id: 'p', targetDedicatedNodes: 1 })
+    expect(scene.reserved('a', 1, false, { draining: true })).toEqual([])
+    expect(scene.tick(1)).toEqual(['reserve a: node 1 of p'])
+  })
+
+  it('a node granted after it was given up is released', () => {
+    scene.addPool({ id: 'p', targetDedicatedNodes: 1 })
+    resize(0)
+    expect(scene.reserved('a', 1, true)).toEqual(['release a: node 1'])
+  })
+
+  it('a node that is given up before it was granted is not asked for any more', () => {
+    scene.addPool({ id: 'p', targetDedicatedNodes: 1 })
+    scene.tick(6)
+    expect(resize(0).filter((line) => line.startsWith('reserve'))).toEqual([])
+  })
+
+  it('a resize that cannot be met ends at its deadline with the reasons', () => {
+    scene.addPool({ id: 'p', vmSize: 'cores=2,memory=1GiB', targetDedicatedNodes: 3, resizeTimeoutMs: 60_000 })
+    scene.grantAll()
+    expect(pool().row.allocationState).toBe('resizing')
+    scene.tick(61)
+    expect(pool().row).toMatchObject({ allocationState: 'steady', resizeErrors: [{ code: 'AllocationTimedout' }] })
+    // The mesh goes on looking: a machine that comes later is taken.
+    expect(scene.hello('c', { cores: 2 })).toContain('reserve c: node 3 of p')
+  })
+
+  it('a node whose machine stays away is replaced', () => {
+    scene.addPool({ id: 'p', targetDedicatedNodes: 1 })
+    scene.grantAll()
+    scene.gone('a')
+    expect(scene.tick(130)).toContain('reserve b: node 2 of p')
+    expect(nodes()).toEqual(['2:b'])
+  })
+
+  it('a machine that comes back without its node is asked for it again, with the same number', () => {
+    scene.addPool({ id: 'p', targetDedicatedNodes: 1 })
+    scene.grantAll()
+    scene.gone('a')
+    expect(scene.hello('a', { reservations: [] })).toContain('reserve a: node 1 of p')
+  })
+})
+
+describe('a shrinking pool', () => {
+  beforeEach(() => {
+    scene.addPool({ id: 'p', targetDedicatedNodes: 2 })
+    scene.grantAll()
+    scene.addJob({ id: 'j', poolId: 'p' })
+    scene.addTasks('j', 't')
+    scene.claim('a', { nodes: [...pool().nodes.keys()].slice(0, 1) })
+    scene.started('a', 'j/t#1')
+  })
+
+  it('gives idle nodes back first', () => {
+    resize(1)
+    expect(nodes()).toEqual(['1:a'])
+  })
+
+  it('requeue: stops what runs and runs it again, which is no loss', () => {
+    expect(resize(0)).toContain('stop a: j/t#1 (the pool has shrunk)')
+    expect(scene.status('j', 't')).toMatchObject({ state: 'active', requeueCount: 1, retryCount: 0, lastEnd: 'revoked' })
+    expect(scene.report('a', 'j/t#1', 0)).toEqual(['verdict refused'])
+  })
+
+  it('terminate: completes what runs as ended', () => {
+    resize(0, 'terminate')
+    expect(scene.status('j', 't')).toMatchObject({ state: 'completed', outcome: { failureInfo: { code: 'TaskEnded' } } })
+  })
+
+  it('taskcompletion: waits for what runs, and gives the node nothing more', () => {
+    resize(0, 'taskcompletion')
+    expect(nodes()).toEqual(['1:a'])
+    scene.addTasks('j', 't2')
+    expect(scene.claim('a', { nodes: [...pool().nodes.keys()], waitMs: 0 })).toEqual(['grant a: nothing'])
+    scene.report('a', 'j/t#1', 0)
+    expect(scene.tick(1)).toEqual(expect.arrayContaining(['del node/1', 'release a: node 1']))
+  })
+
+  it('a deleted pool leaves its jobs waiting for a pool of that name', () => {
+    scene.ask({ kind: 'deletePool', poolId: 'P' })
+    expect(scene.status('j', 't')).toMatchObject({ state: 'active' })
+    scene.addPool({ id: 'p', targetDedicatedNodes: 1 })
+    scene.grantAll()
+    expect(scene.claim('a', { nodes: [...pool().nodes.keys()] }).at(-1)).toBe('grant a: j/t#2')
+  })
+})
+
+describe('pools', () => {
+  it('the default pool is neither resized nor deleted', () => {
+    expect(scene.ask({ kind: 'deletePool', poolId: 'default' })).toEqual(['refuse OperationNotValidOnPool'])
+  })
+
+  it('ids are compared without case', () => {
+    scene.addPool({ id: 'Pool' })
+    expect(scene.addPool({ id: 'pOOL' })).toEqual(['refuse PoolExists'])
+  })
+
+  it('a node has at most four slots a core', () => {
+    expect(scene.addPool({ id: 'p', taskSlotsPerNode: 5 })).toEqual(['refuse InvalidPropertyValue'])
+    expect(scene.addPool({ id: 'p', taskSlotsPerNode: 4 }).at(-1)).toBe('answer p')
+  })
+
+  it('an unknown size is refused', () => {
+    expect(scene.addPool({ id: 'p', vmSize: 'enormous' })).toEqual(['refuse InvalidPropertyValue'])
+  })
+})
