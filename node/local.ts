@@ -70,6 +70,7 @@ function status({ node, membership, version, startTime }: LocalOptions): LocalSt
     labels: machine.labels,
     isolation: machine.isolation,
     runningTasks: worker.runningTasks,
+    heartbeatLagMs: node.worker.maxLagMs(),
     dataDir: node.layout.dataDir,
     certificateExpires: membership.certificate.expires,
     user: taskUser(),

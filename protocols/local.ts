@@ -36,6 +36,8 @@ export const localStatusSchema = z.object({
   labels: labelsSchema,
   isolation: isolationTierSchema,
   runningTasks: z.number().int(),
+  /** Longest lateness of a heartbeat since this was last asked: the health of the worker's loop. */
+  heartbeatLagMs: z.number(),
   dataDir: z.string(),
   certificateExpires: z.number(),
   user: z.string(),

@@ -33,6 +33,7 @@ const status: LocalStatus = {
   labels: { room: 'lab' },
   isolation: 'bwrap',
   runningTasks: 0,
+  heartbeatLagMs: 0,
   dataDir: '/data',
   certificateExpires: 0,
   user: 'batchmesh',

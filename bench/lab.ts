@@ -1,0 +1,84 @@
+/** Nodes for a benchmark: real processes of the built package, in a directory that is removed afterwards. */
+import { execFile, spawn } from 'node:child_process'
+import { chmod, mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+
+const run = promisify(execFile)
+const command = fileURLToPath(new URL('../bin/batchmesh', import.meta.url))
+
+export interface BenchNode {
+  dataDir: string
+  pid: number
+}
+
+export class BenchLab {
+  readonly dir: string
+  readonly #nodes: BenchNode[] = []
+
+  private constructor(dir: string) {
+    this.dir = dir
+  }
+
+  static async create(): Promise<BenchLab> {
+    const dir = await mkdtemp(join(tmpdir(), 'batchmesh-bench-'))
+    // Tasks of a root node run as users of their own, which must get through.
+    await chmod(dir, 0o711)
+    return new BenchLab(dir)
+  }
+
+  /** Starts a node; `from` is one that invites it. */
+  async up(name: string, args: readonly string[], from?: BenchNode): Promise<BenchNode> {
+    const dataDir = join(this.dir, name)
+    const join_ = from === undefined ? [] : ['--join', JSON.parse(await this.cli(from, ['invite', '-o', 'json'])).token]
+    const words = [
+      'up',
+      '--data',
+      dataDir,
+      '--name',
+      name,
+      '--port',
+      '0',
+      '--listen',
+      '127.0.0.1',
+      '--no-mdns',
+      '--detach',
+      '-o',
+      'json',
+      ...args,
+      ...join_,
+    ]
+    const { stdout } = await run(command, words)
+    const node = { dataDir, pid: JSON.parse(stdout).pid as number }
+    this.#nodes.push(node)
+    return node
+  }
+
+  async cli(node: BenchNode, args: readonly string[]): Promise<string> {
+    return (await run(command, [...args, '--data', node.dataDir], { maxBuffer: 64 << 20 })).stdout
+  }
+
+  async close(): Promise<void> {
+    for (const node of this.#nodes.toReversed()) await this.cli(node, ['down']).catch(() => undefined)
+    await rm(this.dir, { recursive: true, force: true })
+  }
+}
+
+/** Wall-clock seconds of a shell command. */
+export function timeShell(script: string): Promise<number> {
+  const start = performance.now()
+  return new Promise((resolve, reject) => {
+    spawn('sh', ['-c', script], { stdio: 'ignore' })
+      .once('error', reject)
+      .once('close', (code) =>
+        code === 0 ? resolve((performance.now() - start) / 1000) : reject(new Error(`${script}: exit code ${code}`)),
+      )
+  })
+}
+
+export function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b)
+  return sorted[Math.floor(sorted.length / 2)]!
+}
