@@ -128,8 +128,9 @@ function reconcile(turn: Turn, machine: Machine, hello: Hello): Attempt[] {
       if (task.lastEnd === 'reported' && item.state === 'finished') keep.push(item.attempt)
       continue
     }
-    lease.restored = false
+    // Of a gang only the primary knows whether the program has begun.
     if (item.attempt.member === undefined) {
+      lease.restored = false
       if (item.startTime !== undefined) markStarted(lease, item.startTime)
       lease.uploading = item.state === 'uploading'
     }

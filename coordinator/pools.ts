@@ -226,6 +226,8 @@ export function removeNode(turn: Turn, node: Node, reason: string, tasks: 'reque
     else giveUp(turn, lease, 'requeued', reason)
   }
   node.pool.nodes.delete(node.row.nodeId)
+  // It may have been one of those that a gang held.
+  node.pool.dirty = true
   node.machine.nodes.delete(node.row.nodeId)
   turn.out.push({ kind: 'del', key: nodeKey(node.row.reservationId) })
   if (node.machine.session !== 0)
