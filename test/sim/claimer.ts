@@ -1,4 +1,4 @@
-/** Asks for work, after node/worker/claimer.ts: one claim stands, a newer one replaces it, one that found nothing sleeps. */
+/** Asks for work, after node/worker/claimer.ts: one claim stands, a newer one replaces it, one that is not held is made again later. */
 import { type Ask, outdated } from '../../node/intake.ts'
 import type { Claim } from '../../protocols/leases.ts'
 import { parkMs, sleepMs } from '../../protocols/offers.ts'
@@ -23,6 +23,7 @@ export class SimClaimer {
   #connection: Connection | undefined
   #standing: { asks: Ask[]; since: number } | undefined
   #asleep: { asks: Ask[]; until: number } | undefined
+  #inVain = 0
   #scheduled = false
   #timer = 0
   #claims = 0
@@ -35,6 +36,7 @@ export class SimClaimer {
 
   connect(connection: Connection): void {
     this.disconnect()
+    this.#inVain = 0
     this.#connection = connection
     this.poke()
   }
@@ -97,9 +99,10 @@ export class SimClaimer {
       const isStanding = this.#standing === standing
       if (isStanding) this.#standing = undefined
       if (isStanding && (answer === undefined || answer.grants.length === 0) && asks.length > 0) {
-        const early = answer === undefined || this.#world.now - standing.since < waitMs / 2
-        this.#asleep = { asks, until: this.#world.now + (early ? retryMs : sleepMs) }
-      }
+        const isEarly = answer === undefined || this.#world.now - standing.since < waitMs / 2
+        this.#inVain = isEarly ? this.#inVain + 1 : 0
+        if (isEarly) this.#asleep = { asks, until: this.#world.now + Math.min(sleepMs, retryMs * 2 ** (this.#inVain - 1)) }
+      } else if (isStanding) this.#inVain = 0
       if (answer !== undefined) this.#parts.answered(answer, connection)
       this.poke()
     })

@@ -275,6 +275,12 @@ export class SimCoordinator {
           ),
         )
       }
+      case 'put':
+      case 'del':
+      case 'changed':
+      case 'log':
+        // Rows were written, and the oracle watches for everyone.
+        return
       case 'offer':
         // G1: gossip gets lost.
         for (const worker of this.#workers.values())

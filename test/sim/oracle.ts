@@ -126,7 +126,7 @@ export class Oracle {
   performs(effects: readonly Effect[], disk: Rows): void {
     const gangs = new Map<string, { given: number; size: number }>()
     for (const effect of effects) {
-      if (effect.kind === 'purge') this.#deleted.add(effect.jobUid)
+      if (effect.kind === 'purge') must(this.#deleted.has(effect.jobUid), () => `job ${effect.jobUid} is deleted, which nobody asked for`)
       if (effect.kind === 'changed' && effect.event?.state === 'completed') this.#shown(effect.jobUid, effect.event)
       if (effect.kind !== 'grants') continue
       for (const { attempt, gang } of effect.grants) {
@@ -184,6 +184,11 @@ export class Oracle {
         () => `L2: success of ${attemptKey(attempt)} was accepted, but the task is ${row!.state} (${row!.result}) at epoch ${row!.epoch}`,
       )
     })
+  }
+
+  /** A submitter asks for the end of all that is known of a job. */
+  deleting(uid: JobUid): void {
+    this.#deleted.add(uid)
   }
 
   added(uid: JobUid, task: string): void {

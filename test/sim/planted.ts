@@ -17,7 +17,7 @@ export interface Planted {
   /** Effects are performed before the rows are on the disk. */
   speaksFirst?: boolean
   /** What a machine thinks that it lends. */
-  lends?(capacity: Capacity): Capacity
+  lends?: (capacity: Capacity) => Capacity
   /** A worker keeps unstarted grants when its session ends. */
   keepsUnstarted?: boolean
 }

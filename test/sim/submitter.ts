@@ -13,7 +13,16 @@ const timeoutMs = 5000
 type Answer = Extract<Effect, { kind: 'answer' | 'refuse' }>
 
 /** Refusals that a repeated or late request may get. */
-const expected = new Set(['PoolExists', 'JobExists', 'TaskExists', 'JobCompleted', 'TaskCompleted', 'TaskNotCompleted', 'TaskSucceeded'])
+const expected = new Set([
+  'PoolExists',
+  'JobExists',
+  'JobNotFound',
+  'TaskExists',
+  'JobCompleted',
+  'TaskCompleted',
+  'TaskNotCompleted',
+  'TaskSucceeded',
+])
 
 export class Submitter {
   readonly #world: World
@@ -79,7 +88,7 @@ export class Submitter {
     for (const [key, value] of this.#coordinator.disk) {
       if (!key.startsWith('job/')) continue
       const row = decode(value) as JobRow
-      if (row.spec.id === jobId) return row.uid
+      if (row.spec.id === jobId && row.state !== 'deleting') return row.uid
     }
     return undefined
   }
@@ -90,6 +99,11 @@ export class Submitter {
         return (replyTo) => ({ ...request, replyTo, encoded: request.tasks.map((task) => encode(task)) })
       case 'closeJob':
         return (replyTo) => ({ kind: 'updateJob', replyTo, jobId: request.jobId, onAllTasksComplete: 'terminatejob' })
+      case 'deleteJob': {
+        const uid = this.#uidOf(request.jobId)
+        if (uid !== undefined) this.#oracle.deleting(uid)
+        return (replyTo) => ({ ...request, replyTo })
+      }
       case 'reactivateTask': {
         const { disk } = this.#coordinator
         const uid = this.#uidOf(request.jobId)

@@ -259,7 +259,9 @@ export class SimWorker implements WorkerEnd {
     this.process.later(timeoutMs, () => {
       if (current < 0) return
       current = -1
-      if (this.#connection === connection) kind === 'hello' ? this.#renew() : done(undefined)
+      if (this.#connection !== connection) return
+      if (kind === 'hello') this.#renew()
+      else done(undefined)
     })
   }
 

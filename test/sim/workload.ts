@@ -18,6 +18,7 @@ export type Request =
   | { kind: 'terminateTask'; jobId: string; taskId: string }
   | { kind: 'reactivateTask'; jobId: string; taskId: string }
   | { kind: 'terminateJob'; jobId: string }
+  | { kind: 'deleteJob'; jobId: string }
 
 /** Requests that follow each other; each is asked `waitMs` after the one before was answered. */
 export type Script = { waitMs: number; request: Request }[]
@@ -194,6 +195,13 @@ function terminated(world: World): Script {
     end({ kind: 'terminateTask', jobId: 'terminated', taskId: 't0' }),
     end({ kind: 'terminateTask', jobId: 'terminated', taskId: 't1' }),
     end({ kind: 'terminateJob', jobId: 'terminated' }),
+    end({ kind: 'deleteJob', jobId: 'terminated' }),
+    // The id is free again, the number is not.
+    ...job(
+      world,
+      { id: 'terminated' },
+      many(world, 1, 5, (id) => task(id, { ms: 100 })),
+    ),
   ]
 }
 

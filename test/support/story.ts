@@ -31,7 +31,10 @@ type Command = (scene: Scene, words: Words) => string[]
 
 const commands: Record<string, Command> = {
   nodes: (scene, { plain: [count], named: { cores } }) =>
-    [...'abcdefgh'].slice(0, Number(count)).flatMap((name) => scene.hello(name, { cores: number(cores) })),
+    'abcdefgh'
+      .slice(0, Number(count))
+      .split('')
+      .flatMap((name) => scene.hello(name, { cores: number(cores) })),
   machine: (scene, { plain: [name], named }) => {
     const { cores, incarnation, label } = named
     const labels = label === undefined ? undefined : Object.fromEntries([label.split(':') as [string, string]])

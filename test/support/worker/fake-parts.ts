@@ -92,6 +92,8 @@ export class FakeStaging implements Staging {
   outputs: OutputEntry[] = []
   readonly staged: string[] = []
   readonly collected: { wd: string; ended: string; home: string }[] = []
+  /** Working directories in which nothing runs any more. */
+  readonly finished: string[] = []
   waiting = 0
 
   async stage(files: Parameters<Staging['stage']>[0], _wd: string, _owner: Owner | undefined, signal: AbortSignal): Promise<void> {
@@ -105,6 +107,10 @@ export class FakeStaging implements Staging {
     if (this.collectError !== undefined) throw this.collectError
     this.collected.push({ wd, ended, home: to.home })
     return this.outputs
+  }
+
+  async done(wd: string): Promise<void> {
+    this.finished.push(wd)
   }
 
   async #wait(signal: AbortSignal): Promise<void> {
