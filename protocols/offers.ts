@@ -3,12 +3,13 @@
  *
  * Participants: the coordinator publishes on a pool's topic; machines with a node in that pool listen. An offer is a
  * digest, "pool P has about N tasks waiting", never the task itself. Correctness never rests on it: a machine that
- * hears none asks again after {@link sleepMs}, one that hears a forged one asks in vain.
+ * hears none asks again by itself, one that hears a forged one asks in vain. A machine with room normally has a claim
+ * waiting at the coordinator and needs no offer; offers are for those whose claims the coordinator did not hold.
  */
 import { z } from 'zod'
 import { decode, encode } from './codec.ts'
 
-/** A machine whose claim found nothing asks again after this, offer or not. */
+/** The longest that a machine whose claims are not held waits before it asks again, offer or not. */
 export const sleepMs = 60_000
 /** A claim waits at the coordinator this long for a task before it is answered empty. */
 export const parkMs = 20_000

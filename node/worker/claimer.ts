@@ -1,7 +1,8 @@
 /**
  * Asks for work. One claim stands at the coordinator at a time, which holds it until there is something; when the
- * machine's room changes, a newer claim replaces it. A machine that found nothing sleeps until an offer wakes it (G1), its
- * room grows, or {@link sleepMs} have passed.
+ * machine's room changes, a newer claim replaces it, and one whose time is up is made again, so that the first task
+ * after a long idle time starts at once. Where the coordinator does not hold a claim (it refused it, or answered empty
+ * too early) the machine sleeps, longer each time up to {@link sleepMs}, until an offer wakes it (G1) or its room grows.
  */
 
 import { MeshError } from '../../protocols/errors.ts'
@@ -13,7 +14,7 @@ import type { LeaseSession } from './reporter.ts'
 
 /** A claim is not replaced sooner: most are answered within this, and what ends meanwhile is covered by the prefetch. */
 const replaceMs = 20
-/** Pause after a refused claim, or one that was answered empty at once. */
+/** First pause after a refused claim, or one that was answered empty at once; doubles up to {@link sleepMs}. */
 const retryMs = 1000
 /** The coordinator may hold a claim for {@link parkMs}; after so much more without an answer it is sent again. */
 const claimGraceMs = 30_000
@@ -41,6 +42,8 @@ export class Claimer {
   #standing: Standing | undefined
   /** What found nothing, and until when it is not asked again. */
   #asleep: { asks: Ask[]; until: number } | undefined
+  /** Claims in a row that the coordinator did not hold. */
+  #inVain = 0
   #scheduled = false
   #timer: NodeJS.Timeout | undefined
 
@@ -52,6 +55,7 @@ export class Claimer {
     this.#session = session
     this.#standing = undefined
     this.#asleep = undefined
+    this.#inVain = 0
     this.poke()
   }
 
@@ -119,9 +123,10 @@ export class Claimer {
     if (isStanding) this.#standing = undefined
     if (isStanding && (answer === undefined || answer.grants.length === 0) && asks.length > 0) {
       const after = this.#parts.now()
-      const early = answer === undefined || after - now < waitMs / 2
-      this.#asleep = { asks, until: after + (early ? retryMs : sleepMs) }
-    }
+      const isEarly = answer === undefined || after - now < waitMs / 2
+      this.#inVain = isEarly ? this.#inVain + 1 : 0
+      if (isEarly) this.#asleep = { asks, until: after + Math.min(sleepMs, retryMs * 2 ** (this.#inVain - 1)) }
+    } else if (isStanding) this.#inVain = 0
     if (answer !== undefined) this.#parts.answered(answer, asks)
     this.poke()
   }
