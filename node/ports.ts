@@ -82,6 +82,8 @@ export interface Staging {
     to: { home: PeerIdText; jobUid: JobUid },
     signal: AbortSignal,
   ): Promise<OutputEntry[]>
+  /** Nothing runs in `wd` any more: inputs that it shared with others may make room. */
+  done(wd: string): Promise<void>
 }
 
 /** Where the directories of an attempt lie (Azure Batch: files and directories of a node). */

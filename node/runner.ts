@@ -211,6 +211,9 @@ class Run {
 
   seal(): void {
     if (this.#paths === undefined) return
+    this.#parts.staging
+      .done(this.#paths.wd)
+      .catch((error: unknown) => this.#parts.log.warn({ err: error }, 'shared inputs that no task uses could not be removed'))
     try {
       this.#parts.directories.seal(this.#work.attempt, this.#parts.now(), this.#work.spec.constraints?.retentionTimeMs)
     } catch (error) {

@@ -47,13 +47,7 @@ export interface StagingOptions {
   pause?: (ms: number, signal: AbortSignal) => Promise<void>
 }
 
-/** Staging, and word of the end of a task, so that shared inputs that nobody uses can make room. */
-export interface TaskStaging extends Staging {
-  /** Nothing runs in this working directory any more. */
-  done(wd: string): Promise<void>
-}
-
-export function createStaging(options: StagingOptions): TaskStaging {
+export function createStaging(options: StagingOptions): Staging {
   const shared = new SharedInputs(options.store, options.sharedDir, options.keepSharedBytes)
   const { pause = async (ms, signal) => await sleep(ms, undefined, { signal }) } = options
   return {

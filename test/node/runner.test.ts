@@ -87,6 +87,26 @@ describe('a task', () => {
     expect(staging.staged).toEqual(['in.txt'])
   })
 
+  it('lets go of what it shared with others when nothing of it runs and its outputs are kept, not before', async () => {
+    const gate = Promise.withResolvers<void>()
+    staging.gate = gate.promise
+    const { outcome } = run({ outputFiles: [{ filePattern: '*' }] })
+    ;(await executor.program('T')).end()
+    await until(() => staging.waiting === 1)
+    expect(staging.finished).toEqual([])
+    gate.resolve()
+    await outcome
+    expect(staging.finished).toEqual(['/nowhere/workitems/Job/job-1/t/wd'])
+  })
+
+  it('that is stopped lets go of what it shared with others', async () => {
+    const { outcome, stop } = run({})
+    await executor.program('T')
+    stop.abort()
+    await outcome
+    expect(staging.finished).toEqual(['/nowhere/workitems/Job/job-1/t/wd'])
+  })
+
   it('that cannot have its files fails as staging says, without an exit code', async () => {
     staging.stageError = new TaskFailure({ category: 'usererror', code: 'BlobNotFound', message: 'gone' })
     const outcome = await run({ resourceFiles: [{ filePath: 'in.txt', blob }] }).outcome
