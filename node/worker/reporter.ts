@@ -13,6 +13,11 @@ export type LeaseSession = Session<typeof leasesProtocol.server, typeof leasesPr
 
 /** One is being synced by the coordinator while the next is on its way. */
 const maxUnderWay = 2
+/**
+ * A busy worker gathers this long before it speaks again, so that messages follow time and not tasks: what it spends on
+ * writing is then shared by some ten no-op tasks. After a pause it speaks at once.
+ */
+const gatherMs = 5
 /** A report that was not taken is sent again after this: the coordinator was busy, or slow. */
 const retryMs = 1000
 /** Attempts in one note: the protocol's bound. */
@@ -28,7 +33,10 @@ export class Reporter {
   #started = new Set<Unit>()
   #uploading = new Set<Unit>()
   #underWay = 0
-  #scheduled = false
+  /** When the next flush is due, in ms of the process's clock; undefined: none is. */
+  #due: number | undefined
+  #timer: NodeJS.Timeout | undefined
+  #lastFlush = Number.NEGATIVE_INFINITY
   #retry: NodeJS.Timeout | undefined
 
   constructor(log: Log, verdict: (unit: Unit, verdict: Verdict) => void) {
@@ -52,18 +60,20 @@ export class Reporter {
   disconnect(): void {
     this.#session = undefined
     this.#reports.clear()
+    this.#due = undefined
+    clearTimeout(this.#timer)
     clearTimeout(this.#retry)
     this.#retry = undefined
   }
 
   started(unit: Unit): void {
     this.#started.add(unit)
-    this.#schedule()
+    this.#schedule(gatherMs)
   }
 
   uploading(unit: Unit): void {
     this.#uploading.add(unit)
-    this.#schedule()
+    this.#schedule(gatherMs)
   }
 
   finished(unit: Unit): void {
@@ -78,18 +88,24 @@ export class Reporter {
     this.#uploading.delete(unit)
   }
 
-  #schedule(): void {
-    if (this.#scheduled || this.#session === undefined) return
-    this.#scheduled = true
-    setImmediate(() => {
-      this.#scheduled = false
-      this.#flush()
-    })
+  /** Flushes within `mostMs`, at once unless it has just been done. */
+  #schedule(mostMs = 0): void {
+    if (this.#session === undefined) return
+    const now = performance.now()
+    const due = Math.max(now + mostMs, this.#lastFlush + gatherMs)
+    if (this.#due !== undefined && this.#due <= due) return
+    this.#due = due
+    clearTimeout(this.#timer)
+    if (due > now) this.#timer = setTimeout(() => this.#flush(), due - now)
+    else setImmediate(() => this.#flush())
   }
 
   #flush(): void {
     const session = this.#session
+    this.#due = undefined
+    clearTimeout(this.#timer)
     if (session === undefined) return
+    this.#lastFlush = performance.now()
     this.#noteStarted(session)
     this.#noteUploading(session)
     while (this.#reports.size > 0 && this.#underWay < maxUnderWay && this.#retry === undefined) void this.#send(session, this.#nextBatch())
