@@ -4,7 +4,7 @@ import { type Hello, heartbeatMs, type InventoryItem, type Report, type Verdict,
 import { defaultPoolId } from '../protocols/model/pool.ts'
 import type { WorkerEvent } from './events.ts'
 import { attemptOf, leaseOn, markStarted, minWindowMs, openLease, putStatus, windowMs } from './lease.ts'
-import { removeNode } from './pools.ts'
+import { allocate, removeNode } from './pools.ts'
 import { dequeue } from './queue.ts'
 import { machineKey } from './rows.ts'
 import { dismissClaim, repeatClaim, serveClaim } from './settle.ts'
@@ -42,6 +42,7 @@ export function onHello(turn: Turn, event: Extract<WorkerEvent, { kind: 'hello' 
   machine.lastHeard = now
   machine.draining = false
   machine.leaving = false
+  machine.dead = false
   machine.parked = undefined
   machine.answeredClaims.clear()
   machine.refusals.clear()
@@ -169,12 +170,14 @@ export function onGone(turn: Turn, event: Extract<WorkerEvent, { kind: 'gone' }>
   const machine = turn.state.machines.get(event.peer)
   if (machine === undefined || (machine.session !== 0 && machine.session !== event.session)) return
   machine.session = 0
+  machine.dead = event.dead
   machine.parked = undefined
   for (const lease of [...machine.leases.values()]) {
     const unstarted = lease.startTime === undefined && !lease.restored
     if (event.dead || unstarted) giveUp(turn, lease, lostOrPreempted(machine))
   }
   if (machine.leaving) forgetMachine(turn, machine)
+  else if (machine.dead) for (const node of [...machine.nodes.values()]) allocate(turn, node.pool)
   log(
     turn,
     event.dead ? 'warn' : 'info',

@@ -18,7 +18,7 @@ import { answer, log, putNode, putPool, refuse, type Turn } from './turn.ts'
 const askAgainMs = 5000
 /** A machine that is draining for the pool is asked this often. */
 const drainPollMs = 500
-/** A node whose machine is away this long is replaced elsewhere; its own tasks are kept by their leases meanwhile. */
+/** A node whose machine is silent this long is replaced elsewhere; its own tasks are kept by their leases meanwhile. */
 const replaceAfterMs = 120_000
 
 export function onAddPool(turn: Turn, event: Extract<ControlEvent, { kind: 'addPool' }>): void {
@@ -102,6 +102,7 @@ export function allocate(turn: Turn, pool: Pool): void {
   for (const node of [...pool.nodes.values()]) {
     if (node.machine.session === 0 && turn.now - node.machine.lastHeard > replaceAfterMs && node.leases.size === 0)
       removeNode(turn, node, 'its machine is away')
+    else if (node.machine.dead && node.leases.size === 0) replaceDead(turn, node)
     else if (node.row.leaving && node.leases.size === 0) removeNode(turn, node, 'the pool has shrunk')
   }
   const met = [
@@ -156,6 +157,15 @@ function candidate(turn: Turn, pool: Pool, kind: 'dedicated' | 'low-priority'): 
     }
   }
   return best?.machine
+}
+
+/** A machine that is known dead need not be waited for, but it keeps its node until there is another: it may start again. */
+function replaceDead(turn: Turn, node: Node): void {
+  const { pool } = node
+  const other = candidate(turn, pool, node.machine.description.class)
+  if (other === undefined) return
+  removeNode(turn, node, 'its machine has ended')
+  ask(turn, newNode(turn, pool, other))
 }
 
 function newNode(turn: Turn, pool: Pool, machine: Machine): Node {

@@ -158,6 +158,8 @@ export interface Machine {
   draining: boolean
   /** It is going for good: forgotten when its session ends. */
   leaving: boolean
+  /** Its process has ended, as far as is known; with its session gone alone it may only be cut off (L7). */
+  dead: boolean
   readonly nodes: Map<string, Node>
   readonly leases: Map<string, Lease>
   parked?: ParkedClaim
@@ -249,6 +251,7 @@ export function addMachineToState(state: State, peer: PeerIdText, description: M
     lastHeard: now,
     draining: false,
     leaving: false,
+    dead: false,
     nodes: new Map(),
     leases: new Map(),
     briefed: new Set(),
