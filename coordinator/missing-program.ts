@@ -3,6 +3,9 @@
  * On a machine where none of the job's programs ever ran, such a task is given to another machine and spends no retry;
  * after the third the machine is left out for the job. While no others are there that could run it, it is an ordinary
  * failure, so that a mistyped command fails instead of waiting for ever.
+ *
+ * A machine that cannot run tasks at all (its lanes break, its disk is full) would end one after the other within no
+ * time: its tasks go elsewhere too, and it is left out in the same way.
  */
 import { fits, labelsMatch } from '../protocols/model/resources.ts'
 import type { Outcome } from '../protocols/model/task.ts'
@@ -11,6 +14,8 @@ import { type Job, type Machine, poolOf, type State, type Task, type TaskClass }
 import { log, putJob, type Turn } from './turn.ts'
 
 const missesToExclude = 3
+/** The reason is part of the job's row and view, one for each machine. */
+const maxReasonLength = 500
 
 /** Whether the outcome shows that the program is not on that machine and another machine should have the task. */
 export function missedProgram(turn: Turn, task: Task, outcome: Outcome, machine: Machine): boolean {
@@ -20,19 +25,36 @@ export function missedProgram(turn: Turn, task: Task, outcome: Outcome, machine:
     return false
   }
   if (job.ranOn.has(machine.peer) || !othersCan(turn.state, job, task.class, machine)) return false
+  countMiss(turn, job, machine, (misses) => `its program was not found there (exit code ${outcome.exitCode}, ${misses} times)`)
+  return true
+}
+
+/**
+ * Whether the outcome is a fault of the machine, so that the task is lost there rather than failed (C1): it could not be
+ * started at all, or, where another machine could take it, its files had no room on the disk.
+ */
+export function machineFault(turn: Turn, task: Task, outcome: Outcome, machine: Machine): boolean {
+  const { exitCode, failureInfo } = outcome
+  if (exitCode !== undefined || failureInfo?.category !== 'servererror') return false
+  const others = othersCan(turn.state, task.job, task.class, machine)
+  if (failureInfo.code !== 'Unknown' && !(failureInfo.code === 'DiskFull' && others)) return false
+  if (others) countMiss(turn, task.job, machine, (misses) => `it could not run tasks (${misses} times; last: ${failureInfo.message})`)
+  return true
+}
+
+/** Counts a task that could not run on a machine; the third time the machine is left out for the job. */
+function countMiss(turn: Turn, job: Job, machine: Machine, reasonOf: (misses: number) => string): void {
   const misses = (job.misses.get(machine.peer) ?? 0) + 1
   job.misses.set(machine.peer, misses)
-  if (misses >= missesToExclude && !job.excluded.has(machine.peer)) {
-    const reason = `its program was not found there (exit code ${outcome.exitCode}, ${misses} times)`
-    job.excluded.add(machine.peer)
-    job.row.excluded.push({ machine: machine.peer, name: machine.description.name, reason })
-    putJob(turn, job)
-    log(turn, 'warn', `${machine.description.name} is left out for job ${job.row.spec.id}: ${reason}`, {
-      job: job.row.spec.id,
-      machine: machine.peer,
-    })
-  }
-  return true
+  if (misses < missesToExclude || job.excluded.has(machine.peer)) return
+  const reason = reasonOf(misses).slice(0, maxReasonLength)
+  job.excluded.add(machine.peer)
+  job.row.excluded.push({ machine: machine.peer, name: machine.description.name, reason })
+  putJob(turn, job)
+  log(turn, 'warn', `${machine.description.name} is left out for job ${job.row.spec.id}: ${reason}`, {
+    job: job.row.spec.id,
+    machine: machine.peer,
+  })
 }
 
 export function ranProgram(job: Job, machine: Machine): void {

@@ -3,7 +3,7 @@ import { foldId } from '../protocols/ids.ts'
 import type { AttemptEnd, FailureInfo, Outcome, TaskSpec } from '../protocols/model/task.ts'
 import { depend, release } from './dependencies.ts'
 import { closeLease, emitChange, putStatus, ranOn, remember } from './lease.ts'
-import { missedProgram, ranProgram } from './missing-program.ts'
+import { machineFault, missedProgram, ranProgram } from './missing-program.ts'
 import { classOf, dequeue, enqueue } from './queue.ts'
 import { type LastEnd, type SpecRow, type StatusRow, specKey } from './rows.ts'
 import { completed, epochOf, type Job, type Lease, type Machine, poolOf, succeeded, type Task } from './state.ts'
@@ -69,12 +69,22 @@ export function finish(turn: Turn, task: Task, outcome: Outcome, ended: Lease | 
   }
   const missing = missedProgram(turn, task, outcome, machine)
   if (missing) return again(turn, task, ended, 'program-missing', 'reported', outcome)
+  if (machineFault(turn, task, outcome, machine)) return lostThere(turn, task, outcome, ended, machine)
   // Azure: only exit codes are retried; a task that could not be started, or whose files could not be had or kept, is not.
   const retryable = outcome.exitCode !== undefined && outcome.exitCode !== 0 && !neverRan(outcome)
   if (retryable && (task.maxRetries < 0 || task.retries < task.maxRetries)) {
     task.retries += 1
     return again(turn, task, ended, 'failure', 'reported', outcome)
   }
+  complete(turn, task, { outcome, ended, machine })
+}
+
+/** The machine reports that it could not run the task: as lost as with a machine that is gone (C1). */
+function lostThere(turn: Turn, task: Task, outcome: Outcome, ended: Lease | undefined, machine: Machine): void {
+  task.losses += 1
+  task.requeues += 1
+  const mayRunElsewhere = task.job.row.spec.disconnect.replace && task.losses < maxLosses
+  if (mayRunElsewhere) return again(turn, task, ended, 'lost', 'reported', outcome)
   complete(turn, task, { outcome, ended, machine })
 }
 

@@ -87,7 +87,11 @@ const commands: Record<string, Command> = {
       nodes: nodes.length === 0 ? undefined : nodes,
     }),
   start: (scene, { plain: [name, ...attempts] }) => scene.started(name!, ...attempts),
-  report: (scene, { plain: [name, attempt], named: { exit } }) => scene.report(name!, attempt!, Number(exit)),
+  report: (scene, { plain: [name, attempt], named: { exit, fault } }) => {
+    if (fault === undefined) return scene.report(name!, attempt!, Number(exit))
+    const failureInfo = { category: 'servererror', code: fault as 'Unknown' | 'DiskFull', message: 'as the machine says' } as const
+    return scene.report(name!, attempt!, undefined, { failureInfo })
+  },
   retracted: (scene, { plain: [name, ...attempts] }) => scene.retracted(name!, ...attempts),
   gone: (scene, { plain: [name, how] }) => scene.gone(name!, how === 'dead'),
   silence: (scene, { plain: [name] }) => {
