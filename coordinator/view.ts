@@ -1,7 +1,7 @@
 /** How things are shown: the read model over the state and, for tasks, their rows. Pure. */
 
 import type { MeshStatus } from '../protocols/control.ts'
-import type { PeerIdText } from '../protocols/ids.ts'
+import { foldId, type PeerIdText } from '../protocols/ids.ts'
 import type { JobView, TaskCounts } from '../protocols/model/job.ts'
 import type { MachineView } from '../protocols/model/machine.ts'
 import { defaultPoolId, type NodeState, type NodeView, type PoolView } from '../protocols/model/pool.ts'
@@ -158,12 +158,15 @@ function nodeInfo(state: State, job: Job, spec: TaskSpec, status: StatusRow | un
   const where = status?.lease?.[0] ?? status?.ranOn
   if (where === undefined) return undefined
   const name = state.machines.get(where.machine)?.description.name ?? status?.ranOn?.machineName ?? where.machine
+  // As the machine lays them out (node/directories.ts).
+  const epoch = status?.lease === undefined ? status!.ranOn!.epoch : status.epoch
+  const directory = `${foldId(spec.id)}${epoch > 1 ? `.${epoch}` : ''}`
   return {
     poolId: job.row.spec.poolId,
     nodeId: where.nodeId,
     machine: where.machine,
     machineName: name,
-    taskRootDirectory: `workitems/${job.row.spec.id}/job-1/${spec.id}`,
+    taskRootDirectory: `workitems/${job.row.spec.id}/job-${job.uid}/${directory}`,
   }
 }
 

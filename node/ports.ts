@@ -88,7 +88,7 @@ export interface Staging {
 
 /** Where the directories of an attempt lie (Azure Batch: files and directories of a node). */
 export interface TaskPaths {
-  /** `<root>/workitems/<job>/job-1/<task>` with the attempt's epoch appended from the second on. */
+  /** `<root>/workitems/<job>/job-<uid>/<task>` with the attempt's epoch appended from the second on. */
   taskDir: string
   wd: string
   stdout: string
