@@ -4,4 +4,5 @@ import { runCli } from './cli.ts'
 import { processWorld } from './world.ts'
 
 enableCompileCache()
-process.exitCode = await runCli(process.argv.slice(2), processWorld())
+// Not left to the event loop: a node that cannot go on (L5) still listens, and would hang instead of ending.
+process.exit(await runCli(process.argv.slice(2), processWorld()))
