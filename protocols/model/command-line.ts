@@ -53,7 +53,7 @@ export function joinCommandLine(words: readonly string[]): string {
 /** A hint for command lines that look as if a shell were expected, else undefined. */
 export function shellHint(line: string): string | undefined {
   const bare = line.replaceAll(/'[^']*'|\\./g, '')
-  const found = /\|\||&&|[|<>;]|\$\{?[A-Za-z_]|\$\(/.exec(bare.replaceAll(/"[^"]*"/g, (quoted) => quoted.replaceAll(/[|<>;&]/g, '')))
+  const found = /\|\||&&|[|<>;]|\$\{?[A-Za-z_]\w*\}?|\$\(/.exec(bare.replaceAll(/"[^"]*"/g, (quoted) => quoted.replaceAll(/[|<>;&]/g, '')))
   const first = splitCommandLine(line)[0]!
   if (found === null || /(^|\/)(sh|bash|dash|zsh)$/.test(first)) return undefined
   return `the command line holds "${found[0]}" but is run without a shell; for pipes, redirections and variables write: sh -c ${quoteWord(line)}`

@@ -149,7 +149,7 @@ describe('commands', () => {
   it('a command line that looks like a shell’s gets a hint', async () => {
     await lab.run('job', 'create', 'j')
     const ran = await lab.run('task', 'create', 'j/t', '--command-line', 'echo $HOME | wc')
-    expect(ran.stderr).toMatch(/^hint: the command line holds .* sh -c/)
+    expect(ran.stderr).toMatch(/^hint: the command line holds "\$HOME" .* sh -c/)
   })
 
   it('nothing is uploaded for tasks that are wrong', async () => {
