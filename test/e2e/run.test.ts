@@ -1,0 +1,392 @@
+/** `batchmesh run`, with a founder and a worker that are processes of their own. */
+import { existsSync } from 'node:fs'
+import { chmod, mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it, onTestFailed } from 'vitest'
+import { batchmesh, MeshLab, type NodeProcess, type Ran } from './support/mesh-lab.ts'
+
+let lab: MeshLab
+let founder: NodeProcess
+let worker: NodeProcess
+let dirs = 0
+
+beforeAll(async () => {
+  lab = await MeshLab.create()
+  founder = await lab.up('founder', { args: ['--lend-cpus', '2', '--label', 'where=founder'] })
+  worker = await lab.up('worker', { join: founder, args: ['--lend-cpus', '1', '--label', 'where=worker'] })
+})
+afterAll(() => lab?.close())
+
+function sayLogsOnFailure(): void {
+  onTestFailed(() => console.error(lab.logs()))
+}
+
+/** A directory of its own for one test, which tasks may pass through. */
+async function directory(files: Record<string, string> = {}): Promise<string> {
+  sayLogsOnFailure()
+  dirs += 1
+  const path = join(lab.root, `dir-${dirs}`)
+  await mkdir(path)
+  await chmod(path, 0o755)
+  for (const [name, text] of Object.entries(files)) {
+    await mkdir(join(path, name, '..'), { recursive: true })
+    await writeFile(join(path, name), text)
+  }
+  return path
+}
+
+function run(cwd: string, args: string[], options: { at?: NodeProcess; env?: Record<string, string> } = {}): Promise<Ran> {
+  return lab.cli(options.at ?? founder, ['run', ...args], { cwd, ...(options.env === undefined ? {} : { env: options.env }) })
+}
+
+/** Shell text that waits until a test has opened the gate. */
+const waitFor = (gate: string) => `until [ -e '${gate}' ]; do sleep 0.05; done`
+
+async function jobIds(): Promise<string[]> {
+  return ((await lab.json(founder, ['job', 'list'])) as { id: string }[]).map(({ id }) => id)
+}
+
+describe('the everyday command', () => {
+  it('runs once an input, brings the outputs back and reduces them', async () => {
+    const cwd = await directory({ 'frames/a.txt': 'one', 'frames/b.txt': 'two', 'frames/c.txt': 'three', 'frames/c.md': 'no' })
+    const words = ['tr a-z A-Z < {input} > {name}.up', '--inputs', 'frames/*.txt', '--outputs', '*.up', '--to', 'out/']
+    const ran = await run(cwd, [...words, '--reduce', 'cat *.up > all; echo joined', '--reduce-outputs', 'all'])
+    expect(ran).toMatchObject({ code: 0, stdout: 'joined\n' })
+    expect(ran.stderr).toMatch(/4 succeeded, 0 failed, 4 files written in .* \(job run-\S+\)/)
+    expect((await readdir(join(cwd, 'out'))).toSorted()).toEqual(['a.up', 'all', 'b.up', 'c.up'])
+    expect(await readFile(join(cwd, 'out/b.up'), 'utf8')).toBe('TWO')
+    expect(await readFile(join(cwd, 'out/all'), 'utf8')).toBe('ONETWOTHREE')
+  })
+
+  it('takes numbers instead of files, and lists outputs with their blobs where no directory is given', async () => {
+    const cwd = await directory()
+    const ran = await run(cwd, ['echo {index:03} > {index}.txt', '--array', '1,5-9:2', '--outputs', '*.txt', '-o', 'json', '-q'])
+    expect(ran).toMatchObject({ code: 0, stderr: '' })
+    const { outputs, succeeded } = JSON.parse(ran.stdout)
+    expect([succeeded, outputs.map((one: { path: string }) => one.path)]).toEqual([4, ['1.txt', '5.txt', '7.txt', '9.txt']])
+    const got = await lab.cli(worker, ['blob', 'get', outputs[1].blob])
+    expect(got).toMatchObject({ code: 0, stdout: '005\n' })
+    expect(await readdir(cwd)).toEqual([])
+  })
+
+  it('gives words after -- to the program as they are, and strings to a shell', async () => {
+    const cwd = await directory()
+    expect(await run(cwd, ['-q', '--', 'printf', '%s|', 'a  b', '$HOME', '*'])).toMatchObject({ code: 0, stdout: 'a  b|$HOME|*|' })
+    expect(await run(cwd, ['-q', 'echo $((6 * 7)) | tr 4 x; echo err >&2'])).toMatchObject({ code: 0, stdout: 'x2\n', stderr: 'err\n' })
+  })
+
+  it('passes environment, and runs a failed task again as often as it is told', async () => {
+    const cwd = await directory()
+    const gate = join(cwd, 'tried')
+    await mkdir(gate)
+    await chmod(gate, 0o777)
+    const again = `n=$(ls '${gate}' | wc -l); touch "${gate}/$n"; [ $n -ge 2 ] && echo "$COLOUR after $n"`
+    expect(await run(cwd, ['-q', again, '-e', 'COLOUR=deep blue', '--retries', '2'])).toMatchObject({ code: 0, stdout: 'deep blue after 2\n' })
+    expect(await readdir(gate)).toHaveLength(3)
+  })
+
+  it('prints tables for people, TSV and JSON for programs', async () => {
+    const cwd = await directory()
+    const words = ['-q', 'echo x > "a b.txt"', '--outputs', '*.txt']
+    const id = /bafk\w+/
+    expect((await run(cwd, words)).stdout).toMatch(new RegExp(`^TASK  PATH +SIZE  BLOB\n0000  a b\\.txt +2 B  ${id.source}\n$`))
+    const tsv = (await run(cwd, [...words, '-o', 'tsv'])).stdout.split('\n').map((line) => line.split('\t'))
+    expect(tsv).toEqual([['task', 'path', 'size', 'blob'], ['0000', 'a b.txt', '2 B', expect.stringMatching(id)], ['']])
+    expect(JSON.parse((await run(cwd, [...words, '-o', 'json'])).stdout)).toMatchObject({
+      succeeded: 1,
+      failed: 0,
+      notRun: 0,
+      outputs: [{ taskId: '0000', path: 'a b.txt', size: 2 }],
+      failures: [],
+      problems: [],
+    })
+  })
+})
+
+describe('file names', () => {
+  const odd = [
+    'a b.txt',
+    `it's "odd".txt`,
+    'ünï 界 🎬.txt',
+    '-rf.txt',
+    '$(touch hacked).txt',
+    '`touch hacked`.txt',
+    'back\\slash.txt',
+    'star*[x]?.txt',
+    'semi; echo hacked.txt',
+    'new\nline.txt',
+    '~.txt',
+    '{name}.txt',
+  ]
+
+  it('of every kind stay one word, inside quotes and outside', async () => {
+    const cwd = await directory(Object.fromEntries(odd.map((name) => [name, name])))
+    const words = [`cat < {input} > "{name}.out"; printf %s '{input}' >> {name}.out`, '--inputs', '*.txt', '--outputs', '{name}.out']
+    const ran = await run(cwd, [...words, '--to', 'out'])
+    expect(ran).toMatchObject({ code: 0 })
+    const outs = odd.map((name) => name.replace(/\.txt$/, '.out'))
+    expect((await readdir(join(cwd, 'out'))).toSorted()).toEqual(outs.toSorted())
+    for (const name of odd) expect(await readFile(join(cwd, 'out', name.replace(/\.txt$/, '.out')), 'utf8')).toBe(name + name)
+    expect((await readdir(cwd)).filter((name) => name.includes('hacked'))).toEqual(odd.filter((name) => name.includes('hacked')))
+  })
+
+  it('reach a program without a shell unchanged', async () => {
+    const cwd = await directory(Object.fromEntries(odd.map((name) => [`in/${name}`, 'x'])))
+    const ran = await run(cwd, ['-q', '--stdout', '--inputs', 'in/*', '--', 'printf', '%s\\0', '{base}'])
+    expect(ran.code).toBe(0)
+    expect(ran.stdout.split('\0').slice(0, -1).toSorted()).toEqual(odd.toSorted())
+  })
+})
+
+describe('exit codes and failures', () => {
+  it('1: failures that are alike are one group, with the end of their stderr', async () => {
+    const cwd = await directory()
+    const ran = await run(cwd, ['[ {index} = 3 ] && exit 0; echo "line one" >&2; echo "no such scene: {index}.pov" >&2; exit 4', '--array', '0-6'])
+    expect(ran).toMatchObject({ code: 1, stdout: '' })
+    expect(ran.stderr).toContain('6 tasks failed: exit code 4 (0000, 0001, 0002, 0004, 0005, 0006)')
+    expect(ran.stderr.match(/no such scene/g)).toHaveLength(1)
+    expect(ran.stderr).toContain('1 succeeded, 6 failed')
+  })
+
+  it('1: a failed task leaves the reduce step out, and what succeeded is there', async () => {
+    const cwd = await directory()
+    const words = ['echo {index} > {index}.txt; [ {index} != 1 ]', '--array', '0-2', '--outputs', '*.txt', '--to', 'out']
+    const ran = await run(cwd, [...words, '--reduce', 'cat *.txt > all'])
+    expect(ran.code).toBe(1)
+    expect(ran.stderr).toMatch(/The reduce step is not run: 1 of its tasks failed/)
+    expect((await readdir(join(cwd, 'out'))).toSorted()).toEqual(['0.txt', '2.txt'])
+  })
+
+  it('1: a task over its time is ended and named so', async () => {
+    const ran = await run(await directory(), ['sleep 600', '--timeout', '1s'])
+    expect(ran.code).toBe(1)
+    expect(ran.stderr).toMatch(/1 task failed: TaskWallClockTimeExceeded|1 task failed: .*[Tt]ime/)
+  })
+
+  it('1: a program that is nowhere is named', async () => {
+    const ran = await run(await directory(), ['--', 'no-such-program', 'x'])
+    expect(ran.code).toBe(1)
+    expect(ran.stderr).toContain('no-such-program')
+  })
+
+  it('2: wrong usage is refused before anything is made', async () => {
+    const cwd = await directory({ 'a.txt': 'a' })
+    const before = await jobIds()
+    const wrong = [
+      ['echo {inptu}', '--inputs', '*.txt'],
+      ['echo {input}'],
+      ['echo', '--inputs', 'nothing-*.txt'],
+      ['echo', '--array', '9-1'],
+      ['echo', '--timeout', 'soon'],
+      ['echo', '--job-id', 'no/slashes'],
+      [],
+    ]
+    for (const words of wrong) expect([words, (await run(cwd, words)).code]).toEqual([words, 2])
+    expect(await jobIds()).toEqual(before)
+  })
+
+  it('3: without a node, and it says how to get one', async () => {
+    const ran = await lab.cli('nobody', ['run', 'true'])
+    expect(ran.code).toBe(3)
+    expect(ran.stderr).toMatch(/batchmesh up/)
+  })
+})
+
+describe('output names that collide', () => {
+  it('are refused before the start where they are known', async () => {
+    const cwd = await directory({ 'x/a.txt': '1', 'y/a.txt': '2' })
+    const before = await jobIds()
+    const ran = await run(cwd, ['cp {input} {name}.out', '--inputs', '*/a.txt', '--outputs', '{name}.out', '--to', 'out'])
+    expect(ran.code).toBe(2)
+    expect(ran.stderr).toMatch(/0000 and 0001 would both write out\/a\.out\. .*--to/)
+    expect([await jobIds(), existsSync(join(cwd, 'out'))]).toEqual([before, false])
+    const apart = await run(cwd, ['cp {input} {name}.out', '--inputs', '*/a.txt', '--outputs', '{name}.out', '--to', 'out/{dir}'])
+    expect(apart.code).toBe(0)
+    expect([await readFile(join(cwd, 'out/x/a.out'), 'utf8'), await readFile(join(cwd, 'out/y/a.out'), 'utf8')]).toEqual(['1', '2'])
+  })
+
+  it('that only show at the end leave the first file alone and keep the second as a blob', async () => {
+    const cwd = await directory()
+    const ran = await run(cwd, ['echo {index} > same.txt', '--array', '0-1', '--outputs', '*.txt', '--to', 'out', '-o', 'json'])
+    expect(ran.code).toBe(1)
+    const { problems, outputs } = JSON.parse(ran.stdout)
+    expect(problems).toEqual([expect.stringContaining('same.txt is there already from task')])
+    const kept = outputs.find((one: { file?: string }) => one.file === undefined)
+    const got = await lab.cli(founder, ['blob', 'get', kept.blob])
+    expect(new Set([got.stdout, await readFile(join(cwd, 'out/same.txt'), 'utf8')])).toEqual(new Set(['0\n', '1\n']))
+  })
+})
+
+describe('--dry-run', () => {
+  it('says what would be run and runs nothing', async () => {
+    const cwd = await directory({ 'a.txt': '12345', 'b.txt': '123', 'data/x': '12' })
+    const before = await jobIds()
+    const words = ['wc -c {input}', '--inputs', '*.txt', '--with', 'data', '--dry-run']
+    expect(JSON.parse((await run(cwd, [...words, '-o', 'json'])).stdout)).toMatchObject({
+      tasks: 2,
+      commands: [expect.stringContaining('wc -c a.txt'), expect.stringContaining('wc -c b.txt')],
+      uploadBytes: 10,
+      uploadFiles: 3,
+      machines: [
+        { name: 'founder', slots: 2 },
+        { name: 'worker', slots: 1 },
+      ],
+    })
+    const named = await run(cwd, [...words, '--label', 'where=worker'])
+    expect(named.stdout).toMatch(/machines: +worker \(1 slot\)\n/)
+    expect(await jobIds()).toEqual(before)
+  })
+})
+
+describe('--with', () => {
+  it('is made once a machine, however many tasks share it, and no task can change it', async () => {
+    const cwd = await directory({ 'data/model.bin': 'm'.repeat(100_000), 'data/sub/more.txt': 'more' })
+    const task = 'echo "$AZ_BATCH_NODE_ID $(stat -L -c %i data/model.bin) $(cat data/sub/more.txt)"; echo x 2>&- >> data/model.bin; sleep 0.2'
+    const ran = await run(cwd, ['-q', '--stdout', task, '--array', '0-11', '--with', 'data'])
+    expect(ran.code).toBe(0)
+    const lines = ran.stdout.trim().split('\n')
+    expect(lines).toHaveLength(12)
+    expect(lines.every((line) => line.endsWith(' more'))).toBe(true)
+    const nodes = new Set(lines.map((line) => line.split(' ')[0]))
+    expect(nodes.size).toBe(2)
+    expect(new Set(lines).size).toBe(nodes.size)
+    for (const node of [founder, worker]) expect(await readdir(join(node.dataDir, 'shared'))).toHaveLength(1)
+  })
+
+  it('brings inputs along that lie in it', async () => {
+    const cwd = await directory({ 'data/a.txt': 'one', 'data/b.txt': 'two', 'data/common': '+' })
+    const ran = await run(cwd, ['-q', '--stdout', 'cat {input} data/common', '--inputs', 'data/*.txt', '--with', 'data'])
+    expect(ran.code).toBe(0)
+    expect(['one+two+', 'two+one+']).toContain(ran.stdout)
+  })
+})
+
+describe('results', () => {
+  it('come as tasks end, whole', async () => {
+    const cwd = await directory()
+    const gate = join(cwd, 'gate')
+    const command = `[ {index} = 0 ] || { ${waitFor(gate)}; }; head -c 3000000 /dev/zero > {index}.bin`
+    const running = lab.spawn([batchmesh, 'run', command, '--array', '0-1', '--outputs', '*.bin', '--to', 'out'], {
+      cwd,
+      env: { BATCHMESH_DATA: founder.dataDir },
+    })
+    await lab.until('the first result is there', () => existsSync(join(cwd, 'out/0.bin')))
+    expect((await readFile(join(cwd, 'out/0.bin'))).length).toBe(3_000_000)
+    expect(running.child.exitCode).toBe(null)
+    await writeFile(gate, '')
+    expect((await running.exited).code).toBe(0)
+    expect((await readdir(join(cwd, 'out'))).toSorted()).toEqual(['0.bin', '1.bin'])
+  })
+})
+
+describe('a worker that submits from its own machine', () => {
+  it('has its inputs taken to the others and its outputs brought back', async () => {
+    const cwd = await directory({ 'in/a.txt': 'from the worker', 'lib/tool.sh': 'tr a-z A-Z' })
+    await chmod(join(cwd, 'lib/tool.sh'), 0o755)
+    const words = ['sh lib/tool.sh < {input} > {name}.up; echo $AZ_BATCH_NODE_ID', '--inputs', 'in/*', '--with', 'lib', '--outputs', '*.up']
+    const elsewhere = await run(cwd, ['-q', ...words, '--to', 'out', '--label', 'where=founder'], { at: worker })
+    expect(elsewhere).toMatchObject({ code: 0, stderr: '' })
+    expect(await readFile(join(cwd, 'out/a.up'), 'utf8')).toBe('FROM THE WORKER')
+    const here = await run(cwd, ['-q', ...words, '--to', 'again', '--label', 'where=worker'], { at: worker })
+    expect(here.code).toBe(0)
+    expect(here.stdout).not.toBe(elsewhere.stdout)
+    expect(await readFile(join(cwd, 'again/a.up'), 'utf8')).toBe('FROM THE WORKER')
+  })
+})
+
+describe('an interruption', () => {
+  it('without a terminal detaches, says the job, and job wait brings the results', async () => {
+    const cwd = await directory()
+    const gate = join(cwd, 'gate')
+    const command = `${waitFor(gate)}; echo {index} > {index}.txt`
+    const running = lab.spawn([batchmesh, 'run', command, '--array', '0-2', '--outputs', '*.txt', '--to', 'out', '--job-id', 'left'], {
+      cwd,
+      env: { BATCHMESH_DATA: founder.dataDir },
+    })
+    await lab.until('a task runs', async () => (await lab.json(founder, ['job', 'show', 'left'])).counts.running > 0)
+    running.child.kill('SIGINT')
+    const { code, stderr } = await running.exited
+    expect(code).toBe(130)
+    expect(stderr).toContain('detached; job left goes on')
+    expect(stderr).toContain('batchmesh job wait left')
+    await writeFile(gate, '')
+    const waited = await lab.cli(founder, ['job', 'wait', 'left', '--to', 'later'], { cwd })
+    expect(waited.code).toBe(0)
+    expect((await readdir(join(cwd, 'later'))).toSorted()).toEqual(['0.txt', '1.txt', '2.txt'])
+  })
+
+  it('--detach prints the job id alone on stdout', async () => {
+    const cwd = await directory()
+    const { code, stdout } = await run(cwd, ['exit 7', '--detach'])
+    expect([code, stdout]).toEqual([0, expect.stringMatching(/^run-\S+\n$/)])
+    const waited = await lab.cli(founder, ['job', 'wait', stdout.trim()])
+    expect(waited.code).toBe(1)
+    expect(waited.stderr).toContain('exit code 7')
+  })
+})
+
+describe.skipIf(process.platform !== 'linux')('on a terminal (util-linux script)', () => {
+  /** Runs `batchmesh run` on a pseudo terminal; what is written to its stdin is typed. */
+  function onTerminal(cwd: string, args: string[], env: Record<string, string | undefined> = {}) {
+    const words = [batchmesh, 'run', ...args].map((word) => `'${word.replaceAll("'", `'\\''`)}'`).join(' ')
+    return lab.spawn(['script', '-qefc', words, '/dev/null'], { cwd, env: { BATCHMESH_DATA: founder.dataDir, TERM: 'xterm', ...env } })
+  }
+
+  it('there is a bar with counts, rate and time left, coloured unless NO_COLOR is set', async () => {
+    const command = 'sleep 0.{index}; [ {index} != 1 ]'
+    for (const env of [{ NO_COLOR: undefined }, { NO_COLOR: '1' }]) {
+      const cwd = await directory()
+      const { code, stdout } = await onTerminal(cwd, [command, '--array', '1-6'], env).exited
+      expect(code).toBe(1)
+      expect(stdout).toMatch(/tasks [█░]+ [1-5]\/6 {2}\d running.* {2}[\d.]+\/s {2}ETA \d/)
+      expect(stdout).toContain('1 failed')
+      // biome-ignore lint/suspicious/noControlCharactersInRegex: the escape is what is looked for
+      expect(/\u001b\[\d*1m/.test(stdout)).toBe(env.NO_COLOR === undefined)
+      expect(stdout).toContain('5 succeeded, 1 failed')
+    }
+  })
+
+  async function askedAt(job: string, answer: string) {
+    const cwd = await directory()
+    const gate = join(cwd, 'gate')
+    const running = onTerminal(cwd, [waitFor(gate), '--array', '0-3', '--job-id', job])
+    await lab.until('a task runs', async () => (await lab.json(founder, ['job', 'show', job])).counts.running > 0)
+    running.child.stdin!.write('\u0003')
+    await lab.until('it asks', () => running.stdout().includes('Stop the job, detach and leave it running, or go on?'))
+    running.child.stdin!.write(answer)
+    return { running, gate }
+  }
+
+  it('Ctrl-C asks, and "s" stops the job', async () => {
+    const { running } = await askedAt('asked-stop', 's\r')
+    const { code, stdout } = await running.exited
+    expect(code).toBe(130)
+    expect(stdout).toContain('job asked-stop is being stopped')
+    await lab.until('the job is over', async () => (await lab.json(founder, ['job', 'show', 'asked-stop'])).state === 'completed')
+  })
+
+  it('Ctrl-C asks, and "d" leaves the job running', async () => {
+    const { running, gate } = await askedAt('asked-detach', 'd\r')
+    const { code, stdout } = await running.exited
+    expect(code).toBe(130)
+    expect(stdout).toContain('detached; job asked-detach goes on')
+    await writeFile(gate, '')
+    expect((await lab.cli(founder, ['job', 'wait', 'asked-detach'])).code).toBe(0)
+  })
+
+  it('Ctrl-C asks, and Enter goes on', async () => {
+    const { running, gate } = await askedAt('asked-on', '\r')
+    await writeFile(gate, '')
+    const { code, stdout } = await running.exited
+    expect(code).toBe(0)
+    expect(stdout).toContain('4 succeeded, 0 failed')
+  })
+
+  it('a second Ctrl-C detaches', async () => {
+    const { running, gate } = await askedAt('asked-twice', '\u0003')
+    const { code } = await running.exited
+    expect(code).toBe(130)
+    await writeFile(gate, '')
+    expect((await lab.cli(founder, ['job', 'wait', 'asked-twice'])).code).toBe(0)
+  })
+})
