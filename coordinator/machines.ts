@@ -129,9 +129,10 @@ function reconcile(turn: Turn, machine: Machine, hello: Hello): Attempt[] {
       if (task.lastEnd === 'reported' && item.state === 'finished') keep.push(item.attempt)
       continue
     }
-    // Of a gang only the primary knows whether the program has begun.
+    // Of a gang only the primary knows whether the program has begun, and it waits for the others, who may still be away.
     if (item.attempt.member === undefined) {
-      lease.restored = false
+      const isAlone = lease.members.some((member) => member.machine.session === 0)
+      lease.restored &&= item.startTime === undefined && isAlone
       if (item.startTime !== undefined) markStarted(lease, item.startTime)
       lease.uploading = item.state === 'uploading'
     }
@@ -262,7 +263,8 @@ export function onReturned(turn: Turn, event: Extract<WorkerEvent, { kind: 'retr
   const attempts = event.kind === 'draining' ? event.returned : event.attempts
   if (event.kind === 'draining') {
     machine.draining = true
-    machine.leaving = event.leaving
+    // Said once is enough: a later note may only return what crossed the first.
+    machine.leaving ||= event.leaving
     dismissClaim(turn, machine)
   }
   for (const attempt of attempts) {

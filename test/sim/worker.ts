@@ -3,34 +3,30 @@
  * and the wire are simulated. A crash ends its programs and loses what the journal had not synced.
  */
 import type { Effect } from '../../coordinator/events.ts'
-import { type Ask, heldRetryMs, type NodeState, nextMean, pickNext, planClaim } from '../../node/intake.ts'
+import { heldRetryMs, pickNext } from '../../node/intake.ts'
 import { Ledger } from '../../node/ledger.ts'
 import { cutOffTooLong } from '../../node/worker/cut-off.ts'
 import { type Unit, Units } from '../../node/worker/units.ts'
 import { attemptKey } from '../../protocols/ids.ts'
 import type { Hello, JobBrief, Verdict, Welcome } from '../../protocols/leases.ts'
 import type { MachineDescription } from '../../protocols/model/machine.ts'
-import { type Capacity, noDemand } from '../../protocols/model/resources.ts'
+import { noDemand } from '../../protocols/model/resources.ts'
+import { type Caller, call } from './call.ts'
+import { checkCapacity } from './capacity.ts'
+import { ClaimPlan } from './claim-plan.ts'
 import { SimClaimer } from './claimer.ts'
 import type { ClaimAnswer, SimCoordinator, WorkerEnd } from './coordinator.ts'
 import { SimJournal } from './journal.ts'
 import type { Connection } from './network.ts'
-import { exitCodeOf, outcomeOf, planOf } from './plan.ts'
+import { outcomeOf, planOf } from './plan.ts'
 import type { Planted } from './planted.ts'
+import { type Gangs, Programs, type SimUnit } from './programs.ts'
 import { SimReporter } from './reporter.ts'
 import { Process, Violation, type World } from './world.ts'
 
 const heartbeatMs = 5000
 const silentBeats = 4
 const suspendedMs = 15_000
-/** How long the first program of a gang waits for the others. */
-const gangWaitMs = 20_000
-
-/** Members of a gang's attempts that have started, as the programs of a parallel job find each other. */
-export type Gangs = Map<string, { started: Set<number>; ended: boolean }>
-
-type SimUnit = Unit & { sessionNumber: number; life: { ended: boolean } }
-
 export interface WorkerParts {
   world: World
   coordinator: SimCoordinator
@@ -48,11 +44,12 @@ export class SimWorker implements WorkerEnd {
   readonly #skewMs: number
   readonly #claimer: SimClaimer
   readonly #reporter: SimReporter
+  readonly #programs: Programs
+  readonly #caller: Caller
   #units = new Units()
   #ledger!: Ledger
   #briefs = new Map<number, JobBrief>()
-  #held = new Map<string, number>()
-  #means = new Map<string, number>()
+  #claims = new ClaimPlan()
   #refused = new Set<string>()
   #connection: Connection | undefined
   #live = false
@@ -68,15 +65,24 @@ export class SimWorker implements WorkerEnd {
     this.#skewMs = skewMs
     this.process = new Process(parts.world)
     this.journal = new SimJournal(parts.world, this.process)
+    this.#caller = { ...parts, process: this.process, isCurrent: (connection) => this.#connection === connection }
+    this.#programs = new Programs(parts.world, this.process, parts.gangs, name, {
+      running: (unit) => {
+        unit.phase = 'running'
+        unit.startTime = this.#now()
+        this.#reporter.started(unit)
+      },
+      ended: (unit, exitCode) => this.#vacate(unit, exitCode),
+    })
     this.#claimer = new SimClaimer(parts.world, this.process, {
-      plan: () => (this.#draining ? [] : this.#plan()),
+      plan: () => (this.#draining ? [] : this.#claims.plan(this.#ledger, this.#units, this.#now())),
       answered: (answer, connection) => this.#answered(answer, connection),
-      call: (connection, body, answer) => this.#call(connection, 'claim', body, body.waitMs + 30_000, answer),
+      call: (connection, body, answer) => call(this.#caller, connection, 'claim', body, body.waitMs + 30_000, answer),
       nextId: (n) => `${this.journal.incarnation}.${n}`,
     })
     this.#reporter = new SimReporter(this.process, {
       verdict: (unit, verdict) => this.#verdict(unit as SimUnit, verdict),
-      call: (connection, body, answer) => this.#call(connection, 'report', body, 30_000, answer),
+      call: (connection, body, answer) => call(this.#caller, connection, 'report', body, 30_000, answer),
       note: (connection, note) => {
         const { number } = connection
         connection.send('up', () => parts.coordinator.post({ ...note, peer: this.peer, session: number }))
@@ -88,10 +94,6 @@ export class SimWorker implements WorkerEnd {
     return this.process.isUp
   }
 
-  get isBusy(): boolean {
-    return this.#units.size > 0
-  }
-
   /** By the worker's own clock. */
   #now(): number {
     return this.#parts.world.now + this.#skewMs
@@ -100,18 +102,17 @@ export class SimWorker implements WorkerEnd {
   // --- life ------------------------------------------------------------------------------------------------------
 
   start(): void {
-    const { lends } = this.#parts.planted
     this.process.begin()
     this.journal.open()
     this.#units = new Units()
     this.#briefs = new Map()
-    this.#held = new Map()
+    this.#claims = new ClaimPlan()
     this.#draining = false
     this.#live = false
     this.#connection = undefined
     this.#contactAt = this.#heardAt = this.#now()
-    const capacity: Capacity = this.#description.capacity
-    this.#ledger = new Ledger(lends?.(capacity) ?? capacity, this.journal.ownerEpoch)
+    const { capacity } = this.#description
+    this.#ledger = new Ledger(this.#parts.planted.lends?.(capacity) ?? capacity, this.journal.ownerEpoch)
     for (const reservation of this.journal.reservations.values())
       if (!this.#ledger.restore(reservation)) this.journal.release(reservation.reservationId)
     for (const { attempt, nodeId, outcome } of this.journal.finished.values())
@@ -162,7 +163,7 @@ export class SimWorker implements WorkerEnd {
       reservations: this.#ledger.reservations(),
       ownerEpoch: this.#ledger.ownerEpoch,
     }
-    this.#call(connection!, 'hello', hello, 30_000, (welcome) => this.#welcomed(connection!, welcome))
+    call(this.#caller, connection!, 'hello', hello, 30_000, (welcome) => this.#welcomed(connection!, welcome))
   }
 
   #connectLater(): void {
@@ -175,13 +176,13 @@ export class SimWorker implements WorkerEnd {
     this.journal.obeyed(welcome.ownerEpoch)
     this.#contactAt = this.#heardAt = this.#now()
     // It ended by itself (cut off too long) after the inventory was made: the next inventory says so.
-    if (welcome.keep.some((attempt) => this.#units.get(attempt) === undefined)) return this.#renew()
+    if (welcome.keep.some((attempt) => !this.#isAlive(attempt))) return this.#renew()
     const keep = new Set(welcome.keep.map(attemptKey))
     for (const unit of [...this.#units.all()]) if (unit.phase !== 'unstarted' && !keep.has(unit.key)) this.#end(unit as SimUnit)
     const named = new Set(welcome.nodes.map((node) => node.reservationId))
     this.#ledger.nameDefault(welcome.nodes.find((node) => node.reservationId === 0)?.nodeId ?? '')
     for (const { reservationId } of this.#ledger.reservations()) if (!named.has(reservationId)) this.#ledger.release(reservationId)
-    this.#held.clear()
+    this.#claims.held.clear()
     this.#reap()
     this.#live = true
     this.#reporter.connect(connection)
@@ -189,6 +190,11 @@ export class SimWorker implements WorkerEnd {
     if (this.#draining) this.#sayDraining([], false)
     else this.#claimer.connect(connection)
     this.#pump()
+  }
+
+  #isAlive(attempt: Unit['attempt']): boolean {
+    const unit = this.#units.get(attempt) as SimUnit | undefined
+    return unit !== undefined && (unit.phase === 'finished' || !unit.life.ended)
   }
 
   /** L7: what has not started ends with the session; what runs goes on. */
@@ -228,52 +234,11 @@ export class SimWorker implements WorkerEnd {
     if (this.#ledger.lapse(now)) this.#claimer.poke()
   }
 
-  /** A call that is given up after a while. One that may be repeated is, sometimes: with its answer lost or just late. */
-  #call<K extends 'hello' | 'claim' | 'report'>(
-    connection: Connection,
-    kind: K,
-    body: Parameters<typeof SimCoordinator.prototype.call<K>>[2],
-    timeoutMs: number,
-    done: (answer: Parameters<Parameters<typeof SimCoordinator.prototype.call<K>>[3]>[0]) => void,
-  ): void {
-    const { world, coordinator } = this.#parts
-    let current = 0
-    const send = (attempt: number) => {
-      connection.send('up', () =>
-        coordinator.call(connection, kind, body, (answer) => {
-          if (current !== attempt) return
-          current = -1
-          done(answer)
-        }),
-      )
-    }
-    send(0)
-    if (kind !== 'hello' && world.fault('double', 0.05)) {
-      // As if the first had not been answered in time: its answer counts no more.
-      this.process.later(world.between(0, 300), () => {
-        if (current !== 0 || this.#connection !== connection) return
-        current = 1
-        send(1)
-      })
-    }
-    this.process.later(timeoutMs, () => {
-      if (current < 0) return
-      current = -1
-      if (this.#connection !== connection) return
-      if (kind === 'hello') this.#renew()
-      else done(undefined)
-    })
-  }
-
   // --- what the coordinator says ------------------------------------------------------------------------------------
 
   beat(_connection: Connection, sentAt: number): void {
     this.#heardAt = this.#now()
     if (sentAt > this.#contactAt) this.#contactAt = sentAt
-  }
-
-  grant(connection: Connection, answer: ClaimAnswer): void {
-    this.#accept(answer, connection)
   }
 
   stop(_connection: Connection, { attempts }: Extract<Effect, { kind: 'stop' }>): void {
@@ -298,7 +263,7 @@ export class SimWorker implements WorkerEnd {
     if (this.#draining) return reply({ granted: false, draining: false, reason: 'the machine is going down' })
     const waiting = this.#units.line(this.#ledger.nodes().find((node) => node.reservationId === 0)?.nodeId ?? '')
     const { changed, ...body } = this.#ledger.reserve(reservation, this.#now(), waiting)
-    this.#checkCapacity()
+    checkCapacity(this.#description, this.#ledger, this.#units.all())
     if (changed) this.journal.reserve(reservation, () => reply(body))
     else reply(body)
     this.#claimer.poke()
@@ -318,48 +283,26 @@ export class SimWorker implements WorkerEnd {
 
   // --- grants -----------------------------------------------------------------------------------------------------
 
-  #plan(): Ask[] {
-    const states: NodeState[] = []
-    for (const { nodeId, slots, leaving, reservationId } of this.#ledger.nodes()) {
-      const room = this.#ledger.claimable(nodeId, this.#now())
-      if (room === undefined) continue
-      const held = (this.#held.get(nodeId) ?? 0) > this.#now()
-      states.push({
-        nodeId,
-        room,
-        slots,
-        held,
-        closed: leaving,
-        draining: reservationId === 0 && this.#ledger.nextLapse() !== undefined,
-        unstarted: this.#units.line(nodeId),
-        meanSlotMs: this.#means.get(nodeId),
-      })
-    }
-    return planClaim(states)
-  }
-
   /** An offer was heard. */
   offered(poolId: string): void {
     this.process.reads(() => {
-      for (const node of this.#ledger.nodes()) if (node.poolId === poolId) this.#held.delete(node.nodeId)
+      for (const node of this.#ledger.nodes()) if (node.poolId === poolId) this.#claims.held.delete(node.nodeId)
       this.#claimer.wake()
     })
   }
 
   #answered(answer: ClaimAnswer, connection: Connection): void {
-    for (const nodeId of answer.held) this.#held.set(nodeId, this.#now() + heldRetryMs)
+    for (const nodeId of answer.held) this.#claims.held.set(nodeId, this.#now() + heldRetryMs)
     if (answer.held.length > 0) this.process.later(heldRetryMs, () => this.#claimer.poke())
-    this.#accept(answer, connection)
+    this.grant(connection, answer)
   }
 
-  #accept({ grants, jobs }: ClaimAnswer, connection: Connection): void {
+  grant(connection: Connection, { grants, jobs }: ClaimAnswer): void {
     for (const job of jobs) this.#briefs.set(job.jobUid, job)
     if (this.#draining) {
       for (const { attempt } of grants) this.#refused.add(attemptKey(attempt))
-      return this.#sayDraining(
-        grants.map(({ attempt }) => attempt),
-        false,
-      )
+      const returned = grants.map(({ attempt }) => attempt)
+      return this.#sayDraining(returned, false)
     }
     for (const { attempt, nodeId, spec, gang } of grants) {
       const key = attemptKey(attempt)
@@ -368,7 +311,7 @@ export class SimWorker implements WorkerEnd {
       if (job === undefined) return this.#renew()
       const need = { slots: spec.requiredSlots, demand: spec.resources ?? noDemand }
       if (!this.#ledger.couldFit(nodeId, need)) return this.#renew()
-      if (gang !== undefined) this.#held.delete(nodeId)
+      if (gang !== undefined) this.#claims.held.delete(nodeId)
       const life = { ended: false }
       const work = { spec, job, gang: gang as NonNullable<Unit['work']>['gang'] }
       const unit: SimUnit = { key, attempt, nodeId, phase: 'unstarted', work, ...need, passed: 0, sessionNumber: connection.number, life }
@@ -398,57 +341,18 @@ export class SimWorker implements WorkerEnd {
   #begin(unit: SimUnit): void {
     if (this.#connection?.number !== unit.sessionNumber)
       throw new Violation(`L7: ${unit.key} starts on ${this.name} though its session (${unit.sessionNumber}) has ended`)
-    this.#checkCapacity()
+    checkCapacity(this.#description, this.#ledger, this.#units.all())
     unit.phase = 'fetching'
-    this.#program(unit, planOf(unit.work!.spec).fetchMs, () => this.#run(unit))
-  }
-
-  /** What the program does next, unless it was ended. */
-  #program(unit: SimUnit, ms: number, act: () => void): void {
-    this.process.later(ms, () => {
-      if (!unit.life.ended) act()
-    })
-  }
-
-  #run(unit: SimUnit): void {
-    unit.phase = 'running'
-    unit.startTime = this.#now()
-    this.#reporter.started(unit)
-    const plan = planOf(unit.work!.spec)
-    const exitCode = exitCodeOf(plan, unit.attempt, this.name)
-    const { gang } = unit.work!
-    if (gang === undefined || exitCode === 127)
-      return this.#program(unit, exitCode === 127 ? 5 : plan.ms, () => this.#vacate(unit, exitCode))
-    const { gangs } = this.#parts
-    const key = attemptKey({ ...unit.attempt, member: undefined })
-    const room = gangs.get(key) ?? { started: new Set(), ended: false }
-    gangs.set(key, room)
-    room.started.add(gang.index)
-    if (gang.index === 0) this.#lead(unit, room, gang.members.length, exitCode)
-    else this.#follow(unit, room)
-  }
-
-  #lead(unit: SimUnit, room: { started: Set<number>; ended: boolean }, size: number, exitCode: number): void {
-    const late = this.#now() - unit.startTime! > gangWaitMs
-    if (room.started.size < size && !late) return this.#program(unit, 100, () => this.#lead(unit, room, size, exitCode))
-    this.#program(unit, planOf(unit.work!.spec).ms, () => {
-      room.ended = true
-      this.#vacate(unit, late ? 1 : exitCode)
-    })
-  }
-
-  #follow(unit: SimUnit, room: { ended: boolean }): void {
-    if (room.ended) return this.#vacate(unit, 0)
-    this.#program(unit, 200, () => this.#follow(unit, room))
+    this.#programs.start(unit)
   }
 
   #vacate(unit: SimUnit, exitCode: number): void {
     const endTime = this.#now()
     this.#ledger.end(unit.key, unit.nodeId)
-    this.#means.set(unit.nodeId, nextMean(this.#means.get(unit.nodeId), endTime - unit.startTime!))
+    this.#claims.ran(unit.nodeId, endTime - unit.startTime!)
     unit.phase = 'uploading'
     this.#reporter.uploading(unit)
-    this.#program(unit, planOf(unit.work!.spec).uploadMs, () => {
+    this.#programs.next(unit, planOf(unit.work!.spec).uploadMs, () => {
       unit.phase = 'finished'
       unit.outcome = outcomeOf(exitCode, unit.startTime!, endTime)
       this.journal.keep({ attempt: unit.attempt, nodeId: unit.nodeId, outcome: unit.outcome })
@@ -468,7 +372,14 @@ export class SimWorker implements WorkerEnd {
   /** Ends an attempt wherever it is in its life; nothing of it is reported. */
   #end(unit: SimUnit): void {
     if (unit.phase === 'finished') return this.#verdict(unit, 'refused')
-    if (unit.phase !== 'unstarted') unit.life.ended = true
+    if (unit.phase === 'unstarted') return this.#forget(unit)
+    if (unit.life.ended) return
+    unit.life.ended = true
+    // Its processes take a while to die, and hold their room until then.
+    this.process.later(this.#parts.world.between(1, 1500), () => this.#dead(unit))
+  }
+
+  #dead(unit: SimUnit): void {
     this.#ledger.end(unit.key, unit.nodeId)
     this.#forget(unit)
     this.#pumpNode(unit.nodeId)
@@ -483,23 +394,5 @@ export class SimWorker implements WorkerEnd {
 
   #reap(): void {
     for (const id of this.#ledger.reap((nodeId) => this.#units.line(nodeId).length > 0)) this.journal.release(id)
-  }
-
-  /** R1: compute nodes and what runs on the default pool's node are never more than the machine lends. */
-  #checkCapacity(): void {
-    const { cores, memoryMiB } = this.#description.capacity
-    let usedCores = 0
-    let usedMiB = 0
-    for (const { size } of [...this.#ledger.reservations()]) {
-      usedCores += size.cores
-      usedMiB += size.memoryMiB
-    }
-    for (const unit of this.#units.all()) {
-      if (!this.#ledger.isDefault(unit.nodeId) || (unit.phase !== 'fetching' && unit.phase !== 'running')) continue
-      usedCores += unit.demand.cores ?? unit.slots
-      usedMiB += unit.demand.memoryMiB ?? 0
-    }
-    if (usedCores > cores || usedMiB > memoryMiB)
-      throw new Violation(`R1: ${this.name} lends ${cores} cores and ${memoryMiB} MiB; ${usedCores} and ${usedMiB} are in use`)
   }
 }
