@@ -52,9 +52,9 @@ export function grant(turn: Turn, task: Task, members: readonly LeaseMember[]): 
 /** Puts a lease into the books without a new epoch: at a grant, after a restart, and when a lost attempt turns out to be alive. */
 export function openLease(
   task: Task,
-  from: Pick<Lease, 'grantTime' | 'members' | 'restored' | 'incarnation'> & { startTime?: number },
+  from: Pick<Lease, 'grantTime' | 'members' | 'restored' | 'incarnation'> & { startTime?: number; ended?: Set<number> },
 ): Lease {
-  const lease: Lease = { task, epoch: task.epoch, uploading: false, retractAsked: false, ...from }
+  const lease: Lease = { task, epoch: task.epoch, uploading: false, retractAsked: false, ended: new Set(), ...from }
   task.lease = lease
   task.job.leased += 1
   if (lease.startTime !== undefined) task.job.started += 1
@@ -119,7 +119,12 @@ export function putStatus(turn: Turn, task: Task, change: StatusChange): void {
     stateTransitionTime: turn.now,
     retryCount: task.retries,
     requeueCount: task.requeues,
-    lease: lease?.members.map(({ machine, node }) => ({ machine: machine.peer, nodeId: node.row.nodeId, incarnation: lease.incarnation })),
+    lease: lease?.members.map(({ machine, node }, index) => ({
+      machine: machine.peer,
+      nodeId: node.row.nodeId,
+      incarnation: lease.incarnation,
+      ended: lease.ended.has(index) ? true : undefined,
+    })),
     grantTime: shown?.grantTime,
     lastEnd: change.lastEnd,
     result: change.result,

@@ -108,7 +108,10 @@ function reconcile(turn: Turn, machine: Machine, hello: Hello): Attempt[] {
   const named = new Set(hello.inventory.map((item) => attemptKey(item.attempt)))
   for (const lease of [...machine.leases.values()]) {
     const isNamed = lease.members.every(
-      (member, index) => member.machine !== machine || named.has(attemptKey(attemptOf(lease.task, lease.epoch, index))),
+      (member, index) =>
+        member.machine !== machine ||
+        named.has(attemptKey(attemptOf(lease.task, lease.epoch, index))) ||
+        (lease.ended.has(index) && hello.incarnation === machine.incarnation),
     )
     if (isNamed) continue
     const began = lease.startTime !== undefined || (lease.restored && lease.incarnation !== hello.incarnation)
@@ -225,7 +228,11 @@ function takeReport(turn: Turn, machine: Machine, { attempt, outcome }: Report):
   if (lease !== undefined) {
     const failed = outcome.exitCode !== 0 || outcome.failureInfo !== undefined
     // Of a gang, a subtask that ends well ends nothing; one that fails ends the whole attempt (Azure: multi-instance).
-    if (isPrimary || failed) finish(turn, task, outcome, lease, machine, attempt.member)
+    if (attempt.member === undefined || failed) finish(turn, task, outcome, lease, machine, attempt.member)
+    else if (!lease.ended.has(attempt.member)) {
+      lease.ended.add(attempt.member)
+      putStatus(turn, task, { state: 'running' })
+    }
     return 'accepted'
   }
   if (!isPrimary || task.lease !== undefined || task.lastRan?.machine !== machine.peer) return 'refused'

@@ -64,7 +64,9 @@ export function restoreTask(state: State, job: Job, spec: TaskSpec, specBytes: n
       const machine = machineOf(state, member.machine, member.machine.slice(-8), now)
       return { machine, node: machine.nodes.get(member.nodeId) ?? standIn(state, machine, member.nodeId, now) }
     })
-    openLease(task, { grantTime: status.grantTime ?? now, members, restored: true, incarnation: status.lease[0]?.incarnation ?? 0 })
+    const ended = new Set(status.lease.flatMap((member, index) => (member.ended === true ? [index] : [])))
+    const incarnation = status.lease[0]?.incarnation ?? 0
+    openLease(task, { grantTime: status.grantTime ?? now, members, restored: true, incarnation, ended })
   } else if (spec.dependsOn === undefined) enqueue(task, task.epoch > 0, now)
 }
 

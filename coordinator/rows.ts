@@ -90,7 +90,7 @@ export interface StatusRow {
   retryCount: number
   requeueCount: number
   /** Members of the newest attempt while its lease stands. */
-  lease?: { machine: string; nodeId: string; incarnation: number }[]
+  lease?: { machine: string; nodeId: string; incarnation: number; ended?: boolean }[]
   grantTime?: number
   lastEnd?: LastEnd
   result?: 'success' | 'failure'

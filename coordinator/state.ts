@@ -77,6 +77,8 @@ export interface Lease {
   uploading: boolean
   /** Read from disk after a restart: whether it was started is not known until the worker says hello. */
   restored: boolean
+  /** Members of a gang whose own part has ended well: they need not have it any more. */
+  readonly ended: Set<number>
   /** The machine was asked to give it back; if it does not, it has begun. */
   retractAsked: boolean
 }

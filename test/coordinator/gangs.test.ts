@@ -76,11 +76,25 @@ describe('M1: gangs', () => {
     expect(welcome.find((line) => line.startsWith('welcome'))).toContain('keep []')
   })
 
+  it('M1: a member whose part has ended well may come back without it, also after a restart', () => {
+    mesh('a', 'b')
+    scene.addJob({ id: 'j', poolId: 'p' })
+    scene.addTasks('j', gang('g', 2))
+    scene.started('a', 'j/g#1')
+    expect(scene.report('b', 'j/g#1+1', 0)).toEqual(['row j/g running epoch=1 on=a b', 'verdict accepted'])
+    expect(scene.hello('b').filter((line) => line.startsWith('stop'))).toEqual([])
+    scene.restart()
+    scene.hello('a', { inventory: [{ attempt: 'j/g#1' }] })
+    expect(scene.hello('b').filter((line) => line.startsWith('stop'))).toEqual([])
+    // Another run of its process is another matter: what the primary talks to is gone.
+    expect(scene.hello('b', { incarnation: 2 })).toContain('stop a: j/g#1 (a member of the group was lost)')
+  })
+
   it('M1: only the first member completes the task, a failure of any ends it', () => {
     mesh('a', 'b')
     scene.addJob({ id: 'j', poolId: 'p' })
     scene.addTasks('j', gang('g', 2))
-    expect(scene.report('b', 'j/g#1+1', 0)).toEqual(['verdict accepted'])
+    expect(scene.report('b', 'j/g#1+1', 0).at(-1)).toBe('verdict accepted')
     expect(scene.report('b', 'j/g#1+1', 2).at(-1)).toBe('verdict accepted')
     expect(scene.status('j', 'g')).toMatchObject({ state: 'completed', result: 'failure' })
   })

@@ -64,6 +64,7 @@ export class Programs {
     this.#gangs.set(key, room)
     room.started.add(gang.index)
     if (gang.index === 0) this.#lead(unit, room, { size: gang.members.length, exitCode, since: this.#world.now })
+    else if (gang.index % 2 === 1) this.next(unit, plan.ms / 4, () => this.#on.ended(unit, exitCode))
     else this.#follow(unit, room)
   }
 
@@ -77,6 +78,7 @@ export class Programs {
     })
   }
 
+  /** Some members only prepare and end, others stay as long as the primary. */
   #follow(unit: SimUnit, room: Room): void {
     if (room.ended) return this.#on.ended(unit, 0)
     this.next(unit, 200, () => this.#follow(unit, room))

@@ -32,6 +32,7 @@ tell a: mpi/g#1+2 of 3
 watch mpi
 # A member that ends well ends nothing, one that fails ends all.
 > report a mpi/g#1+1 exit=0
+row mpi/g running epoch=1 on=a a a
 verdict accepted
 > report a mpi/g#1+2 exit=1
 stop a: mpi/g#1 (the task has ended)
