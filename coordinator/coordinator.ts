@@ -100,6 +100,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
           encodeOffer({ poolId: effect.poolId, pending: effect.pending, ownerEpoch: state.mesh.ownerEpoch }),
         )
       case 'purge':
+        sessions.forgetJob(effect.jobUid)
         return background(
           purgeJob(effect.jobUid, effect.home),
           'the rows of a deleted job could not be removed; the next start tries again',

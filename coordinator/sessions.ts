@@ -1,6 +1,6 @@
 /** The coordinator's side of the worker sessions: what workers say becomes events, what the core wants said is sent. */
 
-import type { PeerIdText } from '../protocols/ids.ts'
+import type { JobUid, PeerIdText } from '../protocols/ids.ts'
 import { type ClaimAnswer, type LeasesProtocol, leasesProtocol, type Verdict, type Welcome } from '../protocols/leases.ts'
 import type { Logger } from '../protocols/logger.ts'
 import { type Session, serverSession } from '../protocols/rpc.ts'
@@ -53,6 +53,11 @@ export class WorkerSessions {
       case 'retract':
         void this.#retract(session, number, effect)
     }
+  }
+
+  /** A job was deleted: its files on the machines go too. */
+  forgetJob(jobUid: JobUid): void {
+    for (const { session } of this.#sessions.values()) session.note('forget', { jobUid })
   }
 
   stop(): void {

@@ -106,6 +106,8 @@ export interface TaskDirectories {
   make(attempt: Attempt, jobId: string, owner: Owner | undefined): TaskPaths
   /** Nothing of the attempt runs any more and its outputs are kept: its retention begins. */
   seal(attempt: Attempt, now: number, retentionMs?: number): void
+  /** Removes what ended attempts of a job left. */
+  purgeJob(jobUid: JobUid): Promise<void>
   /** Where the directory of an attempt lies, also one from before a restart, while it is there. */
   readonly find: FindAttempt
 }

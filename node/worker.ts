@@ -13,7 +13,7 @@
  */
 
 import { MeshError } from '../protocols/errors.ts'
-import { type Attempt, attemptKey } from '../protocols/ids.ts'
+import { type Attempt, attemptKey, type JobUid } from '../protocols/ids.ts'
 import type { ClaimAnswer, Grant, Hello, JobBrief, leasesProtocol, Welcome } from '../protocols/leases.ts'
 import type { MachineDescription } from '../protocols/model/machine.ts'
 import { noDemand } from '../protocols/model/resources.ts'
@@ -159,6 +159,7 @@ class Shell implements Worker {
         grant: ({ grants, jobs }) => does(() => this.#accept(grants, jobs)),
         stop: ({ attempts, reason }) => does(() => this.#stopped(attempts, reason)),
         release: ({ reservationId, now }) => does(() => this.#release(reservationId, now)),
+        forget: ({ jobUid }) => does(() => this.#forgetJob(jobUid)),
       },
     }
   }
@@ -178,6 +179,13 @@ class Shell implements Worker {
     const answer = await this.#nodes.reserve(request)
     this.#claimer.poke()
     return answer
+  }
+
+  #forgetJob(jobUid: JobUid): void {
+    const { directories, log } = this.#options
+    directories
+      .purgeJob(jobUid)
+      .catch((error: unknown) => log.warn({ err: error, jobUid }, 'the task directories of a deleted job stay until they expire'))
   }
 
   #release(reservationId: number, now: boolean): void {

@@ -176,6 +176,8 @@ export const leasesProtocol = defineProtocol({
       stop: z.object({ attempts: z.array(attemptSchema).max(4096), reason: z.string().max(1000) }),
       /** Gives a compute node back once its work has ended, or at once with `now`. */
       release: z.object({ reservationId: z.number().int(), now: z.boolean() }),
+      /** The job was deleted: so are its task directories (Azure). A machine that is away keeps them for their retention time. */
+      forget: z.object({ jobUid: jobUidSchema }),
     },
   },
 })

@@ -18,6 +18,15 @@ beforeEach(() => {
   ;({ coordinator, executor, staging, directories, journal } = h)
 })
 
+describe('a deleted job', () => {
+  it('has no files left on the machine', async () => {
+    await h.connected()
+    coordinator.session!.note('forget', { jobUid: 7 })
+    await until(() => directories.purged.length > 0)
+    expect(directories.purged).toEqual([7])
+  })
+})
+
 describe('being told to stop', () => {
   const withFiles = { resourceFiles: [{ filePath: 'in', blob }], outputFiles: [{ filePattern: '*' }] }
   const stopA = () => coordinator.session!.note('stop', { attempts: [attemptOf('a')], reason: 'test' })

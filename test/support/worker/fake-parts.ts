@@ -134,6 +134,7 @@ export class FakeDirectories implements TaskDirectories {
   readonly opened: string[] = []
   readonly made: string[] = []
   readonly sealed: string[] = []
+  readonly purged: number[] = []
   readonly #open = new Set<string>()
 
   openJob(_jobUid: number, jobId: string): string {
@@ -152,6 +153,11 @@ export class FakeDirectories implements TaskDirectories {
   seal(attempt: Attempt): void {
     this.#open.delete(attemptKey(attempt))
     this.sealed.push(attemptKey(attempt))
+  }
+
+  purgeJob(jobUid: number): Promise<void> {
+    this.purged.push(jobUid)
+    return Promise.resolve()
   }
 
   readonly find: TaskDirectories['find'] = (attempt) =>
