@@ -3,6 +3,7 @@
  * at an address is proven by the handshake.
  */
 import { readFile } from 'node:fs/promises'
+import { networkInterfaces } from 'node:os'
 import { join } from 'node:path'
 import { type Multiaddr, multiaddr } from '@multiformats/multiaddr'
 import { z } from 'zod'
@@ -88,14 +89,17 @@ export class AddressBook {
 
   /**
    * Addresses at which silence of the peer's own port means that its process is gone: those that it answered at, or that it
-   * announced and its connections came from; those merely heard of only while it was never seen.
+   * announced and its connections came from; those merely heard of only while it was never seen. A peer on this very
+   * machine may announce one of the machine's addresses and come from another, so `ownHosts` count as one.
    */
-  telling(peer: PeerIdText): { host: string; port: number; address: string }[] {
+  telling(peer: PeerIdText, ownHosts: ReadonlySet<string> = hostsOfMachine()): { host: string; port: number; address: string }[] {
     const known = this.#peers.get(peer)
     if (known === undefined) return []
     const seen = known.answered.size > 0 || known.cameFrom.size > 0
+    const isHere = [...known.cameFrom].some((host) => ownHosts.has(host))
+    const cameFrom = (host: string) => known.cameFrom.has(host) || (isHere && ownHosts.has(host))
     return known.addresses
-      .filter((address) => !seen || known.answered.has(address) || known.cameFrom.has(hostOf(address) ?? ''))
+      .filter((address) => !seen || known.answered.has(address) || cameFrom(hostOf(address) ?? ''))
       .flatMap((address) => {
         const target = targetOf(address)
         return target === undefined ? [] : [{ ...target, address }]
@@ -155,6 +159,11 @@ function targetOf(address: string): { host: string; port: number } | undefined {
 
 function hostOf(text: string): string | undefined {
   return /^\/(?:ip4|ip6|dns|dns4|dns6)\/([^/]+)/.exec(text)?.[1]
+}
+
+/** The IP addresses of this machine's interfaces. */
+function hostsOfMachine(): Set<string> {
+  return new Set(Object.values(networkInterfaces()).flatMap((addresses = []) => addresses.map(({ address }) => address)))
 }
 
 function parseFile(text: string): Record<string, string[]> {

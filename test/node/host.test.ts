@@ -226,6 +226,18 @@ describe('the address book', () => {
     expect(behindNat.telling(peer)).toEqual([])
   })
 
+  it('L7: knows a peer on its own machine, whichever of its addresses it announces and comes from', async () => {
+    const own = new Set(['127.0.0.1', '192.168.0.2'])
+    const neighbour = await AddressBook.open(undefined)
+    neighbour.learn(peer, ['/ip4/127.0.0.1/tcp/4001'])
+    neighbour.cameFrom(peer, '/ip4/192.168.0.2/tcp/51234')
+    expect(neighbour.telling(peer, own).map(({ host, port }) => `${host}:${port}`)).toEqual(['127.0.0.1:4001'])
+    const elsewhere = await AddressBook.open(undefined)
+    elsewhere.learn(peer, ['/ip4/127.0.0.1/tcp/4001'])
+    elsewhere.cameFrom(peer, '/ip4/192.168.0.9/tcp/51234')
+    expect(elsewhere.telling(peer, own)).toEqual([])
+  })
+
   it('begins empty when the file is unreadable', async () => {
     const dataDir = await temporaryDir()
     try {
