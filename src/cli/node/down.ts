@@ -1,4 +1,5 @@
 /** `batchmesh down` and `batchmesh leave`. */
+import { readFileSync } from 'node:fs'
 import type { Command } from 'commander'
 import { MeshError } from '../../../protocols/errors.ts'
 import type { Mesh } from '../../mesh/client.ts'
@@ -59,8 +60,19 @@ async function end(context: Context, ask: (mesh: Mesh) => Promise<unknown>): Pro
 function isAlive(pid: number): boolean {
   try {
     process.kill(pid, 0)
-    return true
+    return !isZombie(pid)
   } catch (error) {
     return (error as NodeJS.ErrnoException).code === 'EPERM'
+  }
+}
+
+/** Ended, but not yet waited for by its parent: a detached node's is the init process, which in containers may take its time. */
+function isZombie(pid: number): boolean {
+  if (process.platform !== 'linux') return false
+  try {
+    // "pid (name) state …"; the name may hold anything, parentheses too.
+    return / [ZX] /.test(readFileSync(`/proc/${pid}/stat`, 'utf8').replace(/^.*\)/s, '').slice(0, 3))
+  } catch {
+    return false
   }
 }
