@@ -4,7 +4,7 @@ import type { PrivateKey } from '@libp2p/interface'
 import { MeshError } from '../protocols/errors.ts'
 import { type Invite, inviteSchema, type Member } from '../protocols/membership.ts'
 import { firstIssue } from '../protocols/rpc.ts'
-import { encodeToken, secretBytes } from '../protocols/token.ts'
+import { encodeToken, secretBytes, tokenAddresses } from '../protocols/token.ts'
 import type { Role } from '../protocols/wire.ts'
 import { saveRegistry, signCertificate, signRevocations } from './identity.ts'
 import { admit, type Registry, renew, revocations, revoke, withInvitation } from './registry.ts'
@@ -45,7 +45,7 @@ export class Founder {
     const at = now()
     await this.#update((registry) => [withInvitation(registry, checked.data, hashOf(secret), at), undefined])
     const expires = at + checked.data.expiresMs
-    return { token: encodeToken({ mesh, founder: peer, addresses: [...addresses], secret, expires }), expires }
+    return { token: encodeToken({ mesh, founder: peer, addresses: tokenAddresses(addresses), secret, expires }), expires }
   }
 
   /** The signed certificate of a newcomer that shows this secret. Throws AuthenticationFailed, or ServerBusy after too many wrong ones. */

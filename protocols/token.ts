@@ -6,34 +6,68 @@
  * Who holds a token can join: treat it as a password.
  */
 import * as dagCbor from '@ipld/dag-cbor'
+import { multiaddr } from '@multiformats/multiaddr'
+import { base36 } from 'multiformats/bases/base36'
 import { base58btc } from 'multiformats/bases/base58'
 import { z } from 'zod'
 import { bytesSchema } from './bytes.ts'
 import { MeshError } from './errors.ts'
-import { peerIdSchema } from './ids.ts'
+import type { PeerIdText } from './ids.ts'
 
 const prefix = 'bm1_'
 
-/** Base58 takes quadratic time; a real token has 300 to 1,500 characters. */
-const maxTokenChars = 8192
+/** Base58 takes quadratic time; a real token has 150 to 400 characters. */
+const maxTokenChars = 4096
 
 /** 128 bits: cannot be guessed. */
 export const secretBytes = 16
 
-const invitationSchema = z.object({
-  mesh: z.string().min(1).max(128),
-  /** Peer id of the founder, which admits. */
-  founder: peerIdSchema,
-  /** Where the founder can be dialled. */
-  addresses: z.array(z.string().max(512)).max(64),
-  secret: bytesSchema.refine((secret) => secret.length === secretBytes),
-  /** Ms since 1970, by the founder's clock. */
-  expires: z.number().int().min(0),
-})
-export type Invitation = z.infer<typeof invitationSchema>
+/** Of a founder with many interfaces; each costs the token 11 to 30 characters. */
+const maxAddresses = 8
 
+export interface Invitation {
+  mesh: string
+  /** Peer id of the founder, which admits. */
+  founder: PeerIdText
+  /** Where the founder can be dialled: multiaddrs without its peer id. */
+  addresses: string[]
+  secret: Uint8Array
+  /** Ms since 1970, by the founder's clock; whole seconds. */
+  expires: number
+}
+
+/** What a token holds, short: [mesh id, founder's peer id, its addresses, secret, expiry in seconds], ids and addresses in their binary forms. */
+const bodySchema = z.tuple([
+  bytesSchema.refine((mesh) => mesh.length === 32),
+  bytesSchema.refine((founder) => founder.length > 8 && founder.length <= 64),
+  z.array(bytesSchema.refine((address) => address.length <= 300)).max(64),
+  bytesSchema.refine((secret) => secret.length === secretBytes),
+  z
+    .number()
+    .int()
+    .min(0)
+    .max(Number.MAX_SAFE_INTEGER / 1000),
+])
+
+/** The addresses that go into a token: without the peer id, which it has already, and without loopback unless there is nothing else. */
+export function tokenAddresses(addresses: readonly string[]): string[] {
+  const plain = [...new Set(addresses.map((address) => address.replace(/\/p2p\/[^/]+$/, '')))]
+  const elsewhere = plain.filter((address) => !/^\/(ip4\/127\.|ip6\/::1\/)/.test(address))
+  return (elsewhere.length === 0 ? plain : elsewhere).slice(0, maxAddresses)
+}
+
+/** Throws when the ids or addresses are none. */
 export function encodeToken(invitation: Invitation): string {
-  const body = dagCbor.encode(invitationSchema.parse(invitation))
+  const { mesh, founder, addresses, secret, expires } = invitation
+  const body = dagCbor.encode(
+    bodySchema.parse([
+      base36.decode(mesh),
+      base58btc.baseDecode(founder),
+      addresses.map((address) => multiaddr(address).bytes),
+      secret,
+      Math.floor(expires / 1000),
+    ]),
+  )
   const whole = new Uint8Array(body.length + 4)
   whole.set(body)
   new DataView(whole.buffer).setUint32(body.length, crc32(body))
@@ -71,7 +105,14 @@ function decodeBase58(text: string): Uint8Array | undefined {
 
 function decodeInvitation(body: Uint8Array): Invitation | undefined {
   try {
-    return invitationSchema.safeParse(dagCbor.decode(body)).data
+    const [mesh, founder, addresses, secret, seconds] = bodySchema.parse(dagCbor.decode(body))
+    return {
+      mesh: base36.encode(mesh),
+      founder: base58btc.baseEncode(founder),
+      addresses: addresses.map((address) => multiaddr(address).toString()),
+      secret,
+      expires: seconds * 1000,
+    }
   } catch {
     return undefined
   }

@@ -1,5 +1,7 @@
 import { createPrivateKey, createPublicKey, sign, verify } from 'node:crypto'
 import fc from 'fast-check'
+import { base36 } from 'multiformats/bases/base36'
+import { base58btc } from 'multiformats/bases/base58'
 import { describe, expect, it } from 'vitest'
 import { MeshError } from '../../protocols/errors.ts'
 import {
@@ -16,7 +18,7 @@ import {
   mayUse,
   renewalTime,
 } from '../../protocols/membership.ts'
-import { decodeToken, encodeToken, type Invitation } from '../../protocols/token.ts'
+import { decodeToken, encodeToken, type Invitation, tokenAddresses } from '../../protocols/token.ts'
 import { roles } from '../../protocols/wire.ts'
 
 const certificate: Certificate = {
@@ -30,12 +32,18 @@ const certificate: Certificate = {
 const at = { mesh: certificate.mesh, peer: certificate.peer, now: certificate.issuedAt + 1, revoked: new Set<string>() }
 
 const invitation: Invitation = {
-  mesh: 'k51mesh',
+  mesh: 'k27gohcyncwkgru1cszydn1w1utp3f81w8503o74yzwlij42vni',
   founder: certificate.peer,
   addresses: ['/ip4/192.168.1.10/tcp/4001', '/dns/founder.example/tcp/4001'],
   secret: new Uint8Array(Array.from({ length: 16 }, (_, index) => index)),
   expires: 1_700_000_060_000,
 }
+
+const addressArbitrary = fc.oneof(
+  fc.tuple(fc.ipV4(), fc.integer({ min: 1, max: 65_535 })).map(([host, port]) => `/ip4/${host}/tcp/${port}`),
+  fc.tuple(fc.domain(), fc.integer({ min: 1, max: 65_535 })).map(([host, port]) => `/dns/${host}/tcp/${port}`),
+  fc.integer({ min: 1, max: 65_535 }).map((port) => `/ip6/fd00::2/tcp/${port}`),
+)
 
 const certificateArbitrary: fc.Arbitrary<Certificate> = fc.record({
   mesh: fc.string({ minLength: 1, maxLength: 60 }),
@@ -47,11 +55,11 @@ const certificateArbitrary: fc.Arbitrary<Certificate> = fc.record({
 })
 
 const invitationArbitrary: fc.Arbitrary<Invitation> = fc.record({
-  mesh: fc.string({ minLength: 1, maxLength: 60 }),
-  founder: fc.string({ minLength: 10, maxLength: 60 }),
-  addresses: fc.array(fc.string({ maxLength: 60 }), { maxLength: 5 }),
+  mesh: fc.uint8Array({ minLength: 32, maxLength: 32 }).map((bytes) => base36.encode(bytes)),
+  founder: fc.uint8Array({ minLength: 34, maxLength: 38 }).map((bytes) => base58btc.baseEncode(bytes)),
+  addresses: fc.array(addressArbitrary, { maxLength: 8 }),
   secret: fc.uint8Array({ minLength: 16, maxLength: 16 }),
-  expires: fc.nat(),
+  expires: fc.nat().map((seconds) => seconds * 1000),
 })
 
 function messageOf(action: () => unknown): string {
@@ -184,8 +192,16 @@ describe('tokens', () => {
 
   it('have the same text for ever', () => {
     expect(encodeToken(invitation)).toMatchInlineSnapshot(
-      `"bm1_LdJeR59xYVa9VfUYHntZH6JBojzMbW1uU4XG7CdnRkJ9VnSxHABRFmwu4zLAxqgSAFn4gbS4Jbv8zskS141FYVFAL5ymidhjkYGAZctWNe9cpy6vKGu4NNH9WJWCfb6wbMfS9TMRAjMAZ5it1WzJt5T9MgEh39RXxHLR8cDR3fu8zxPWXq3ebKm9x9foiUAuSAemjYZxXdCYQtYQKfXdqAX9exYPjA7SKjhVpJppsmTQZJqKHpi3xjYUpa1T1AyP4XeqV"`,
+      `"bm1_2YHmqKHbTA5LCBSGZtYJbsPauharjfMiP6Q9LbMJBXQWxMVDvyKN4msH5gJG8t7kQUNBjaMJTa1R3TpPiaq6Tn3XBWfqbrqRaQCg4wG3yfm7CSQHxQBQrywwgfmAsy9CR7aAiFU3Q8Un6d5HfhYF4LV6P3wXY1RaSmme7aRZHHsHf6nBzEvUy"`,
     )
+  })
+
+  it('are short: at most eight addresses, without peer ids, and loopback only where there is nothing else', () => {
+    const hosts = Array.from({ length: 10 }, (_, index) => `/ip4/10.0.0.${index}/tcp/4747`)
+    const addresses = ['/ip4/127.0.0.1/tcp/4747', '/ip6/::1/tcp/4747', ...hosts].map((address) => `${address}/p2p/${certificate.peer}`)
+    expect(tokenAddresses(addresses)).toEqual(hosts.slice(0, 8))
+    expect(tokenAddresses(addresses.slice(0, 2))).toEqual(['/ip4/127.0.0.1/tcp/4747', '/ip6/::1/tcp/4747'])
+    expect(encodeToken({ ...invitation, addresses: hosts.slice(0, 2) }).length).toBeLessThan(180)
   })
 
   it('consist of letters, digits and one underscore: a double click selects the whole', () => {
