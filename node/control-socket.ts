@@ -88,15 +88,19 @@ async function preparePath(path: string): Promise<void> {
   const dir = dirname(path)
   await mkdir(dir, { recursive: true, mode: 0o700 })
   await chmod(dir, 0o700)
-  if (await answers(path)) {
-    throw new MeshError(
-      'InvalidPropertyValue',
-      `A node runs here already: it answers at ${path}. Stop it first (\`batchmesh down\`), or give this one another data directory.`,
-    )
-  }
+  await refuseSecondNode(path)
   await unlink(path).catch((error: NodeJS.ErrnoException) => {
     if (error.code !== 'ENOENT') throw error
   })
+}
+
+/** Rejects with InvalidPropertyValue when a live node has this control socket. */
+export async function refuseSecondNode(path: string): Promise<void> {
+  if (!(await answers(path))) return
+  throw new MeshError(
+    'InvalidPropertyValue',
+    `A node runs here already: it answers at ${path}. Stop it first (\`batchmesh down\`), or give this one another data directory.`,
+  )
 }
 
 /** Whether a live node listens there. */

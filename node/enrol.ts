@@ -5,7 +5,7 @@ import { clientSession } from '../protocols/rpc.ts'
 import { decodeToken, type Invitation } from '../protocols/token.ts'
 import { dialOnce } from './host/dial-once.ts'
 import type { HostLogger } from './host.ts'
-import { type Identity, identityDir, load, machineKey, meshIdOf, publicKeyOf, saveMembership } from './identity.ts'
+import { forget, hasKey, type Identity, identityDir, load, machineKey, meshIdOf, publicKeyOf, saveMembership } from './identity.ts'
 import { verified } from './membership.ts'
 
 export interface EnrolOptions {
@@ -13,6 +13,8 @@ export interface EnrolOptions {
   name?: string
   /** Multiaddrs to try besides those of the token. */
   addresses?: readonly string[]
+  /** Looks for the founder on the local network too. */
+  mdns?: boolean
   signal?: AbortSignal
   logger?: HostLogger
 }
@@ -54,16 +56,32 @@ export async function enrol(dataDir: string, token: string, options: EnrolOption
 }
 
 async function join(dataDir: string, invitation: Invitation, options: EnrolOptions): Promise<Identity> {
+  const isNew = !(await hasKey(dataDir))
+  // Once the founder was asked it may have admitted this key, whose certificate a repetition can still fetch.
+  const asked = { founder: false }
+  try {
+    await ask(dataDir, invitation, options, asked)
+  } catch (error) {
+    const isRefused = error instanceof MeshError && error.code === 'AuthenticationFailed'
+    if (isNew && (isRefused || !asked.founder)) await forget(dataDir)
+    throw error
+  }
+  return (await load(dataDir))!
+}
+
+async function ask(dataDir: string, invitation: Invitation, options: EnrolOptions, asked: { founder: boolean }): Promise<void> {
   const key = await machineKey(dataDir)
   const addresses = [...invitation.addresses, ...(options.addresses ?? [])]
-  const { channel, close } = await dialOnce({
+  const { channel, close, address } = await dialOnce({
     ...key,
     remote: invitation.founder,
     addresses,
     service: enrolProtocol,
+    mesh: options.mdns === true ? invitation.mesh : undefined,
     signal: options.signal,
   })
   try {
+    asked.founder = true
     const session = clientSession(enrolProtocol, channel, { calls: {}, notes: {} })
     const callOptions = options.signal === undefined ? {} : { signal: options.signal }
     const answer = await session.call('enrol', { mesh: invitation.mesh, secret: invitation.secret, name: options.name ?? '' }, callOptions)
@@ -72,13 +90,12 @@ async function join(dataDir: string, invitation: Invitation, options: EnrolOptio
       mesh: invitation.mesh,
       rootPublicKey: answer.rootPublicKey,
       founder: invitation.founder,
-      founderAddresses: addresses,
+      founderAddresses: addresses.includes(address) ? addresses : [...addresses, address],
       certificate: answer.certificate,
     })
   } finally {
     await close()
   }
-  return (await load(dataDir))!
 }
 
 /** The founder proves the mesh: its root key hashes to the mesh's name, and it signed what it gives. */

@@ -144,6 +144,11 @@ export async function machineKey(dataDir: string): Promise<MachineKey> {
   return { privateKey, peer: peerIdFromPrivateKey(privateKey).toString() }
 }
 
+/** Whether this machine has made its key. */
+export async function hasKey(dataDir: string): Promise<boolean> {
+  return (await readKey(identityDir(dataDir), keyFile)) !== undefined
+}
+
 /** Forgets the membership and the keys: the machine comes back as another one. */
 export async function forget(dataDir: string): Promise<void> {
   await rm(identityDir(dataDir), { recursive: true, force: true })

@@ -79,7 +79,10 @@ function openError(directory: string, error: unknown): Error {
   const code = (cause as { code?: string }).code
   const text = cause instanceof Error ? cause.message : String(cause)
   if (code === 'LEVEL_LOCKED')
-    return new Error(`The node journal ${directory} is in use: another node runs with this data directory. End it first.`, { cause: error })
+    return new Error(
+      `The node journal ${directory} is in use: another node runs with this data directory. Stop it first (\`batchmesh down\`), or give this one another.`,
+      { cause: error },
+    )
   return new Error(
     `The node journal ${directory} cannot be opened: ${text}. If it is damaged, move the directory away: the node starts as new, and its unreported tasks run again.`,
     { cause: error },

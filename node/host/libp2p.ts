@@ -51,7 +51,7 @@ export function createNode(options: NodeOptions): Promise<Libp2p> {
     },
     // A cut path is noticed within about half a minute; a node that is merely busy for seconds is not cut off.
     connectionMonitor: { pingInterval: 10_000, pingTimeout: { minTimeout: 15_000 } },
-    ...(options.mdns ? { peerDiscovery: [mdns({ serviceTag: serviceTag(options.mesh), interval: 10_000 })] } : {}),
+    ...(options.mdns ? { peerDiscovery: [discovery(options.mesh)] } : {}),
     services: {
       identify: membersOnly(identify(), admit),
       ping: membersOnly(ping(), admit),
@@ -75,7 +75,7 @@ export async function startNode(node: Libp2p, listen: NodeOptions['listen']): Pr
   )
 }
 
-/** Machines of other meshes on the same network are not even seen. (A DNS label holds 63 characters.) */
-function serviceTag(mesh: string): string {
-  return `_bm${mesh.slice(0, 20)}._udp.local`
+/** Discovery on the local network. Machines of other meshes are not even seen. (A DNS label holds 63 characters.) */
+export function discovery(mesh: string): ReturnType<typeof mdns> {
+  return mdns({ serviceTag: `_bm${mesh.slice(0, 20)}._udp.local`, interval: 10_000 })
 }

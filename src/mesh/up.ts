@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { type Coordinator, startCoordinator } from '../../coordinator/coordinator.ts'
 import { openLevelStore } from '../../coordinator/store.ts'
 import { openControl } from '../../node/control-proxy.ts'
-import { type ControlSocket, serveControlSocket } from '../../node/control-socket.ts'
+import { type ControlSocket, refuseSecondNode, serveControlSocket } from '../../node/control-socket.ts'
 import { enrol } from '../../node/enrol.ts'
 import { found, type Identity, load } from '../../node/identity.ts'
 import { acceptLocal, taskUser } from '../../node/local.ts'
@@ -25,11 +25,15 @@ const firstInvitation = { roles: ['worker', 'submitter'] as ('worker' | 'submitt
 /** Starts a node; rejects with a sentence on what is wrong when it cannot be. */
 export async function startNode(options: UpOptions): Promise<RunningNode> {
   const logger = loggerOf(options.log)
+  // Before anything is written: a second node here would also ask for a second membership.
+  await refuseSecondNode(controlSocketPath(options.dataDir))
   const { identity, how } = await identify(options, logger)
-  const membership = await Membership.open(identity)
-  const node = await startMeshNode({ ...options, membership, version, logger })
-  const running = new Running(options, membership, node, logger)
+  let started: Running | undefined
   try {
+    const membership = await Membership.open(identity)
+    const node = await startMeshNode({ ...options, membership, version, logger })
+    const running = new Running(options, membership, node, logger)
+    started = running
     await running.start()
     const invitation = how === 'founded' ? (await node.membership.invite(firstInvitation)).token : undefined
     return {
@@ -44,14 +48,21 @@ export async function startNode(options: UpOptions): Promise<RunningNode> {
       stop: (stopOptions) => running.stop(stopOptions),
     }
   } catch (error) {
-    await running.stop({ drain: false })
+    await started?.stop({ drain: false })
+    // Nobody has an invitation to this mesh: the next start founds one, and says how to add a machine.
+    if (how === 'founded') await forgetMesh(options.dataDir)
     throw error
   }
 }
 
+async function forgetMesh(dataDir: string): Promise<void> {
+  for (const name of ['identity', 'journal', 'coordinator']) await rm(join(dataDir, name), { recursive: true, force: true })
+}
+
 async function identify(options: UpOptions, logger: Logger): Promise<{ identity: Identity; how: RunningNode['how'] }> {
   const { dataDir, join: token, name } = options
-  if (token !== undefined) return { identity: await enrol(dataDir, token, { name, addresses: options.bootstrap, logger }), how: 'joined' }
+  if (token !== undefined)
+    return { identity: await enrol(dataDir, token, { name, addresses: options.bootstrap, mdns: options.mdns, logger }), how: 'joined' }
   const known = await load(dataDir)
   return known === undefined ? { identity: await found(dataDir, { name }), how: 'founded' } : { identity: known, how: 'resumed' }
 }

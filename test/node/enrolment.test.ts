@@ -118,6 +118,17 @@ describe('enrolment', () => {
     )
   })
 
+  it('leaves nothing behind when it is refused, or finds nobody', async () => {
+    const mesh = await start()
+    const invitation = decodeToken(await mesh.token())
+    const nobody = encodeToken({ ...invitation, addresses: ['/ip4/127.0.0.1/tcp/1'] })
+    for (const token of [encodeToken({ ...invitation, secret: new Uint8Array(16) }), nobody]) {
+      const dataDir = await dir()
+      await refusal(enrol(dataDir, token))
+      expect(await readdir(dataDir)).toEqual([])
+    }
+  })
+
   it('refuses a wrong secret, and after five of them any from that machine for a minute', async () => {
     let now = Date.now()
     const mesh = await start({ now: () => now })
@@ -125,6 +136,8 @@ describe('enrolment', () => {
     const invitation = decodeToken(token)
     const wrong = encodeToken({ ...invitation, secret: new Uint8Array(16) })
     const dataDir = await dir()
+    // A key that the machine had before stays; one made for a refused invitation does not.
+    await machineKey(dataDir)
     for (let attempt = 0; attempt < 5; attempt += 1) {
       expect(await refusal(enrol(dataDir, wrong))).toContain('AuthenticationFailed: The invitation is not known here')
     }
