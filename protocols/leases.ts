@@ -39,7 +39,7 @@ export const grantSchema = z.object({
   nodeId: z.string(),
   /** The task's spec (TaskSpec) as encoded when it was submitted, so that it is not decoded and encoded again on the way. */
   spec: bytesSchema,
-  /** Set for a member of a gang (M1): all start together or none. */
+  /** Set for a member of a gang (M1): all start together or none. Each is named apart by `attempt.member`, for a machine may have several. */
   gang: z
     .object({
       index: z.number().int().min(0),
