@@ -145,8 +145,10 @@ export class Directories {
   }
 
   #isRunning(jobUid: JobUid, name: string): boolean {
-    const [task, epoch] = name.split('.')
-    return this.#running.has(attemptKey({ jobUid, task: task!, epoch: Number(epoch ?? 1) }))
+    const [, task, epoch, member] = /^([^.+]+)(?:\.(\d+))?(?:\+(\d+))?$/.exec(name) ?? []
+    if (task === undefined) return false
+    const named = { jobUid, task, epoch: Number(epoch ?? 1), member: member === undefined ? undefined : Number(member) }
+    return this.#running.has(attemptKey(named))
   }
 
   #hasRunning(jobUid: JobUid): boolean {
@@ -173,8 +175,10 @@ export class Directories {
   }
 }
 
-function directoryName(attempt: Attempt): string {
-  return attempt.epoch === 1 ? attempt.task : `${attempt.task}.${attempt.epoch}`
+/** A machine may run several members of a gang: each but the primary has its number behind a plus, which is in no task's id. */
+function directoryName({ task, epoch, member }: Attempt): string {
+  const name = epoch === 1 ? task : `${task}.${epoch}`
+  return member === undefined ? name : `${name}+${member}`
 }
 
 function pathsIn(taskDir: string): TaskPaths {

@@ -46,6 +46,15 @@ describe('the layout', () => {
     expect(() => directories.make(attempt(1, 'a'), 'job', undefined)).toThrow(/runs already/)
   })
 
+  it('M1: keeps the members of a gang apart that one machine runs', async () => {
+    const directories = new Directories(root)
+    const primary = directories.make(attempt(1, 'g', 2), 'job', undefined)
+    const member = directories.make({ ...attempt(1, 'g', 2), member: 3 }, 'job', undefined)
+    expect([primary, member].map(({ taskDir }) => taskDir)).toEqual(['g.2', 'g.2+3'].map((name) => join(root, 'workitems/job/job-1', name)))
+    await directories.purgeJob(1)
+    expect([primary, member].map(({ wd }) => existsSync(wd))).toEqual([true, true])
+  })
+
   it('gives no attempt what an earlier mesh left under its name', () => {
     const old = new Directories(root).make(attempt(1, 'a'), 'job', undefined)
     writeFileSync(join(old.wd, 'old'), '')
