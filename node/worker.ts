@@ -26,7 +26,7 @@ import { runTask } from './runner.ts'
 import { Claimer } from './worker/claimer.ts'
 import { ComputeNodes } from './worker/compute-nodes.ts'
 import type { Worker, WorkerOptions, WorkerStatus } from './worker/contract.ts'
-import { cutOffTooLong } from './worker/cut-off.ts'
+import { cutOffTooLong, mayBeTakenBack } from './worker/cut-off.ts'
 import { readGrant } from './worker/grants.ts'
 import { type Gate, Link } from './worker/link.ts'
 import { nodeFacts } from './worker/node-facts.ts'
@@ -243,6 +243,7 @@ class Shell implements Worker {
 
   #pumpNode(nodeId: string): void {
     if (this.#stopping || this.#link.session === undefined) return
+    if (mayBeTakenBack(this.#units.line(nodeId), this.#link, this.#now())) return this.#link.renew('it may have taken tasks back')
     for (let unit = this.#nodes.next(nodeId); unit !== undefined; unit = this.#nodes.next(nodeId)) this.#begin(unit)
   }
 

@@ -1,4 +1,4 @@
-/** When a machine that is cut off ends a task by itself, for jobs that ask for it (`disconnect.stopOnClient`, L7). */
+/** What a machine may do that has not heard of its coordinator for a while (L3, L7). */
 import type { Unit } from './units.ts'
 
 /** The coordinator's own bounds: shorter silences are common, longer ones are no use to wait for. */
@@ -12,4 +12,17 @@ export function cutOffTooLong(unit: Unit, contactAt: number, now: number): boole
   const ranMs = now - (unit.startTime ?? now)
   const windowMs = disconnect.lostAfterMs ?? Math.min(maxWindowMs, Math.max(minWindowMs, ranMs))
   return now - contactAt >= windowMs
+}
+
+/**
+ * Whether tasks that were granted but not started may have been taken back, because this process was stopped without
+ * noticing: others may run them by now, so none is started (L7).
+ */
+export function mayBeTakenBack(unstarted: readonly Unit[], link: { contactAt: number; heartbeatMs: number }, now: number): boolean {
+  const silentMs = now - link.contactAt
+  const leastMs = 2 * link.heartbeatMs
+  if (silentMs < leastMs) return false
+  return unstarted.some(
+    (unit) => silentMs >= Math.max(leastMs, Math.min(minWindowMs, unit.work?.job.disconnect.lostAfterMs ?? minWindowMs)),
+  )
 }

@@ -79,6 +79,11 @@ export class Link {
     return this.#contactAt
   }
 
+  /** As the coordinator asks for. */
+  get heartbeatMs(): number {
+    return this.#heartbeatMs
+  }
+
   /** Longest lateness of a heartbeat since this was last asked, in ms. */
   takeMaxLagMs(): number {
     const lag = this.#maxLagMs

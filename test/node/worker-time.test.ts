@@ -45,6 +45,21 @@ describe('time', () => {
     expect(h.worker.maxLagMs()).toBeGreaterThan(3_500_000)
   })
 
+  it('L7: a machine that was stopped starts nothing that may have been taken back, before it has said hello again', async () => {
+    await h.connected()
+    coordinator.give(grantOf('A'), grantOf('B'), grantOf('C'))
+    const a = await executor.program('A')
+    await executor.program('B')
+    // Nothing was heard for as long as a lease lasts, but no timer has noticed yet.
+    vi.setSystemTime(Date.now() + 30_000)
+    a.end()
+    await until(() => !h.worker.status().connected)
+    await vi.advanceTimersByTimeAsync(1000)
+    await until(() => coordinator.hellos.length === 2)
+    expect(executor.started).toEqual(['A', 'B'])
+    expect(h.inventory()).toEqual(['a finished', 'b running'])
+  })
+
   it('L7: a cut-off machine ends tasks of jobs that ask for it, reckoned from the last answered heartbeat, and no others', async () => {
     const cautious = { ...brief, jobUid: 2, disconnect: { replace: true, stopOnClient: true, lostAfterMs: 60_000 } }
     coordinator.briefs.push(cautious)
@@ -95,11 +110,14 @@ describe('time', () => {
 
   it('a machine whose claim ran out claims again at once, so that a claim stands as long as it idles', async () => {
     await h.connected()
+    const start = Date.now()
     for (let n = 1; n < 6; n += 1) {
       vi.setSystemTime(Date.now() + 20_000)
       coordinator.dismiss()
       await until(() => coordinator.claims.length === n + 1)
     }
+    // No heartbeat was answered meanwhile.
+    vi.setSystemTime(start)
     coordinator.give(grantOf('A'))
     await executor.program('A')
   })
