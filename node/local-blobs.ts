@@ -1,27 +1,34 @@
 /** The blob calls of protocols/local.ts: what the owner's programs do with the store of their own machine. */
-import { MeshError } from '../protocols/errors.ts'
+import { smallBytes } from '../protocols/blobs.ts'
+import { MeshError, toMeshError } from '../protocols/errors.ts'
 import type { BlobId, PeerIdText } from '../protocols/ids.ts'
-import type { BlobStat, LocalProtocol } from '../protocols/local.ts'
+import { type BlobStat, type LocalProtocol, maxTreePage } from '../protocols/local.ts'
 import type { CallHandlers } from '../protocols/rpc.ts'
 import type { BlobExchange } from './blobs.ts'
 import type { Incoming } from './store/incoming.ts'
 import type { BlobStore } from './store/store.ts'
-import { importTree, treeEntries } from './store/tree.ts'
+import { importTree, maxTreeEntries, type TreeEntry, treeEntries } from './store/tree.ts'
 
 /** Blobs in one page of a list (protocols/local.ts). */
 const pageItems = 1000
 /** Uploads open at once: each holds a chunk of memory. */
 const maxUploads = 64
+/** Directories that are being named at once: the largest is 200 MiB of names. */
+const maxTrees = 4
 
 type BlobCalls =
   | 'putBegin'
   | 'putPiece'
   | 'putEnd'
   | 'putAbort'
-  | 'putTree'
+  | 'putSmall'
+  | 'treeBegin'
+  | 'treeAdd'
+  | 'treeEnd'
   | 'fetch'
   | 'entries'
   | 'read'
+  | 'readSmall'
   | 'blobStat'
   | 'blobList'
   | 'pin'
@@ -40,6 +47,9 @@ export interface LocalBlobsOptions {
 export function localBlobCalls(options: LocalBlobsOptions): Pick<CallHandlers<LocalProtocol['server']>, BlobCalls> {
   const { store, exchange, self, homePeer } = options
   const uploads = new Map<number, Incoming>()
+  const trees = new Map<number, { path: string; id: BlobId }[]>()
+  /** What a session is listing page by page. A blob never changes, so the pages fit together. */
+  const listings = new WeakMap<AbortSignal, { id: BlobId; entries: TreeEntry[] }>()
   let lastHandle = 0
 
   const upload = (handle: number): Incoming => {
@@ -48,10 +58,16 @@ export function localBlobCalls(options: LocalBlobsOptions): Pick<CallHandlers<Lo
     return incoming
   }
 
-  /** The blob is also at the home, with its pin, before the answer: a laptop that put it may go. */
-  const sendHome = async (id: BlobId, pin: string | undefined, signal: AbortSignal): Promise<void> => {
+  const tree = (handle: number): { path: string; id: BlobId }[] => {
+    const entries = trees.get(handle)
+    if (entries === undefined) throw new MeshError('InvalidRequestBody', `There is no directory ${handle}; begin one with treeBegin.`)
+    return entries
+  }
+
+  /** The blobs are also at the home, with their pin, before the answer: a laptop that put them may go. */
+  const sendHome = async (ids: readonly BlobId[], pin: string | undefined, signal: AbortSignal): Promise<void> => {
     const home = homePeer()
-    if (home !== undefined && home !== self) await exchange.push([id], home, pin, { signal })
+    if (home !== undefined && home !== self) await exchange.push(ids, home, pin, { signal })
   }
 
   const stat = async (id: BlobId): Promise<BlobStat> => await store.stat(id)
@@ -59,6 +75,25 @@ export function localBlobCalls(options: LocalBlobsOptions): Pick<CallHandlers<Lo
   /** Brings a blob here unless it is. */
   const bring = async (id: BlobId, signal: AbortSignal): Promise<void> => {
     if (!(await store.has(id))) await exchange.pull(id, { home: homePeer(), signal })
+  }
+
+  /** Reads; what turns out to be damaged here, and was taken out of the store, is brought again first. */
+  const healing = async <T>(id: BlobId, signal: AbortSignal, readIt: () => Promise<T>): Promise<T> => {
+    try {
+      return await readIt()
+    } catch (error) {
+      const { code } = toMeshError(error)
+      if (code !== 'BlobCorrupt' && code !== 'BlobNotFound') throw error
+      await bring(id, signal)
+      return await readIt()
+    }
+  }
+
+  const small = async (id: BlobId): Promise<Uint8Array> => {
+    const { size } = await store.stat(id)
+    if (size > smallBytes)
+      throw new MeshError('InvalidPropertyValue', `The blob ${id} has ${size} bytes; read what has more than ${smallBytes} in pieces.`)
+    return await store.read(id, 0, size)
   }
 
   return {
@@ -84,7 +119,7 @@ export function localBlobCalls(options: LocalBlobsOptions): Pick<CallHandlers<Lo
       const incoming = upload(handle)
       uploads.delete(handle)
       const ended = await incoming.end(pin === undefined ? {} : { pin })
-      await sendHome(ended.id, pin, signal)
+      await sendHome([ended.id], pin, signal)
       return ended
     },
     putAbort: async ({ handle }) => {
@@ -93,10 +128,33 @@ export function localBlobCalls(options: LocalBlobsOptions): Pick<CallHandlers<Lo
       await incoming?.abort()
       return {}
     },
-    putTree: async ({ entries, pin }, { signal }) => {
-      const tree = await importTree(store, entries, pin === undefined ? {} : { pin })
-      await sendHome(tree.id, pin, signal)
-      return tree
+    putSmall: async ({ files, pin }, { signal }) => {
+      const ids = await Promise.all(files.map((content) => store.addSmall(content, pin === undefined ? {} : { pin })))
+      await sendHome([...new Set(ids)], pin, signal)
+      return { ids }
+    },
+    treeBegin: (_request, { signal }) => {
+      if (trees.size >= maxTrees)
+        throw new MeshError('ServerBusy', `At most ${maxTrees} directories are put at once; try again when one has ended.`)
+      lastHandle += 1
+      const handle = lastHandle
+      trees.set(handle, [])
+      signal.addEventListener('abort', () => trees.delete(handle))
+      return { handle }
+    },
+    treeAdd: ({ handle, entries }) => {
+      const all = tree(handle)
+      if (all.length + entries.length > maxTreeEntries)
+        throw new MeshError('InvalidPropertyValue', `A directory blob holds at most ${maxTreeEntries} files; put its parts one by one.`)
+      for (const { path, id } of entries) all.push({ path, id })
+      return {}
+    },
+    treeEnd: async ({ handle, pin }, { signal }) => {
+      const entries = tree(handle)
+      trees.delete(handle)
+      const made = await importTree(store, entries, pin === undefined ? {} : { pin })
+      await sendHome([made.id], pin, signal)
+      return made
     },
 
     fetch: async ({ id }, { signal }) => {
@@ -108,11 +166,20 @@ export function localBlobCalls(options: LocalBlobsOptions): Pick<CallHandlers<Lo
         release()
       }
     },
-    entries: async ({ id }, { signal }) => {
-      await bring(id, signal)
-      return { entries: await treeEntries(store, id) }
+    entries: async ({ id, after }, { signal }) => {
+      let listing = listings.get(signal)
+      if (listing?.id !== id) {
+        await bring(id, signal)
+        listing = { id, entries: await treeEntries(store, id) }
+        listings.set(signal, listing)
+      }
+      const next = after + maxTreePage
+      const isLast = next >= listing.entries.length
+      if (isLast) listings.delete(signal)
+      return { entries: listing.entries.slice(after, next), ...(isLast ? {} : { next }) }
     },
-    read: async ({ id, offset, length }) => ({ data: await store.read(id, offset, length) }),
+    read: async ({ id, offset, length }, { signal }) => ({ data: await healing(id, signal, () => store.read(id, offset, length)) }),
+    readSmall: async ({ ids }, { signal }) => ({ files: await Promise.all(ids.map((id) => healing(id, signal, () => small(id)))) }),
     blobStat: ({ id }) => stat(id),
     blobList: async ({ after }) => {
       const items = await store.list(after, pageItems)
@@ -121,7 +188,7 @@ export function localBlobCalls(options: LocalBlobsOptions): Pick<CallHandlers<Lo
     pin: async ({ id, name }, { signal }) => {
       await bring(id, signal)
       await store.pin(id, name)
-      await sendHome(id, name, signal)
+      await sendHome([id], name, signal)
       return {}
     },
     unpin: async ({ id, name }) => {

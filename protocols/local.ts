@@ -6,7 +6,8 @@
  * (invitations are passed on to the founder), and its blob store.
  */
 import { z } from 'zod'
-import { bytesSchema } from './bytes.ts'
+import { smallBytes } from './blobs.ts'
+import { bytesSchema, bytesUpTo } from './bytes.ts'
 import { blobIdSchema } from './ids.ts'
 import { isolationTierSchema, machineClassSchema } from './model/machine.ts'
 import { capacitySchema, labelsSchema } from './model/resources.ts'
@@ -16,6 +17,11 @@ import { roles } from './wire.ts'
 
 /** Bytes of a blob in one request or answer. */
 export const maxBlobPieceBytes = 1 << 20
+
+/** Files of a directory in one request or answer: with paths of the greatest length they are 4 MiB, and several may be in flight. */
+export const maxTreePage = 1000
+/** Small files in one request or answer. The sender also keeps to {@link maxBlobPieceBytes} of content, so that several may be in flight. */
+export const maxSmallFiles = 500
 
 const nothing = z.object({})
 
@@ -89,22 +95,42 @@ export const localProtocol = defineProtocol({
         answer: z.object({ id: blobIdSchema, size: z.number().int() }),
       },
       putAbort: { request: z.object({ handle: z.number().int() }), answer: nothing },
-      /** Makes a directory of blobs that were put before. */
-      putTree: {
-        request: z.object({ entries: z.array(treeEntrySchema).max(1_000_000), pin: z.string().max(128).optional() }),
+      /** Takes in small files, many at once. Answers like `putEnd`, in the same order. */
+      putSmall: {
+        request: z.object({ files: z.array(bytesUpTo(smallBytes)).min(1).max(maxSmallFiles), pin: z.string().max(128).optional() }),
+        answer: z.object({ ids: z.array(blobIdSchema) }),
+      },
+      /** Makes a directory of blobs that were put before: its files are named in pages, `treeEnd` answers like `putEnd`. */
+      treeBegin: { request: nothing, answer: z.object({ handle: z.number().int() }) },
+      treeAdd: {
+        request: z.object({ handle: z.number().int(), entries: z.array(treeEntrySchema).min(1).max(maxTreePage) }),
+        answer: nothing,
+      },
+      treeEnd: {
+        request: z.object({ handle: z.number().int(), pin: z.string().max(128).optional() }),
         answer: z.object({ id: blobIdSchema, size: z.number().int() }),
       },
 
       /** Brings a blob here (from any machine that has it) and says what it is. */
       fetch: { request: z.object({ id: blobIdSchema }), answer: blobStatSchema },
-      /** Files of a directory blob, recursively; the blob itself with an empty path if it is a file. */
+      /** Files of a directory blob, recursively, from the place `after` on; the blob itself with an empty path if it is a file. */
       entries: {
-        request: z.object({ id: blobIdSchema }),
-        answer: z.object({ entries: z.array(z.object({ path: z.string(), id: blobIdSchema, size: z.number().int() })) }),
+        request: z.object({ id: blobIdSchema, after: z.number().int().min(0).default(0) }),
+        answer: z.object({
+          entries: z.array(z.object({ path: z.string(), id: blobIdSchema, size: z.number().int() })).max(maxTreePage),
+          /** `after` of the next page; absent on the last one. */
+          next: z.number().int().optional(),
+        }),
       },
+      /** Bytes of a file. What is found damaged on this machine's disk is fetched from another one first. */
       read: {
         request: z.object({ id: blobIdSchema, offset: z.number().int().min(0), length: z.number().int().min(0).max(maxBlobPieceBytes) }),
         answer: z.object({ data: bytesSchema }),
+      },
+      /** The whole contents of small files, in the order asked. */
+      readSmall: {
+        request: z.object({ ids: z.array(blobIdSchema).min(1).max(maxSmallFiles) }),
+        answer: z.object({ files: z.array(bytesUpTo(smallBytes)).max(maxSmallFiles) }),
       },
       blobStat: { request: z.object({ id: blobIdSchema }), answer: blobStatSchema },
       blobList: {

@@ -95,6 +95,8 @@ export function blobCalls(store: BlobStore, tracker = new Tracker()): CallHandle
 
     offer: async ({ id, size, leaves, owner }, context) => {
       if (owner !== undefined) checkPin(owner, context.remote, 'set')
+      // It has the whole file, and is where to get it should this copy go bad.
+      tracker.add(id, context.remote.peer)
       const [row] = await store.rows([id])
       if (row !== undefined) {
         if (owner !== undefined) await store.pin(id, owner)

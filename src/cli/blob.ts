@@ -131,11 +131,20 @@ function get(group: Command, context: Context): void {
         await writeWhole(options.destination.endsWith('/') ? join(path, id) : path, readBlob(mesh, id, blob.size, signal))
       } else {
         const root = resolve(context.world.cwd, given(options.destination, 'directory to write to, with --destination'))
-        const { entries } = await mesh.local.call('entries', { id }, { signal })
-        const wanted = options.only === undefined ? entries : entries.filter(({ path }) => options.only!.includes(path))
-        const missing = options.only?.find((path) => !entries.some((entry) => entry.path === path))
+        const { listTree, readTree } = await import('../mesh/trees.ts')
+        const entries = await listTree(mesh, id, signal)
+        const only = options.only === undefined ? undefined : new Set(options.only)
+        const wanted = only === undefined ? entries : entries.filter(({ path }) => only.has(path))
+        const found = new Set(wanted.map(({ path }) => path))
+        const missing = options.only?.find((path) => !found.has(path))
         if (missing !== undefined) throw new MeshError('FileNotFound', `The directory has no file ${missing}.`)
-        for (const entry of wanted) await writeWhole(below(root, entry.path), readBlob(mesh, entry.id, entry.size, signal))
+        await readTree(
+          mesh,
+          wanted,
+          ({ id: file, size }) => readBlob(mesh, file, size, signal),
+          ({ path }, pieces) => writeWhole(below(root, path), pieces),
+          signal,
+        )
       }
       await context.done(`Wrote ${options.destination}.`, { id, size: blob.size, destination: options.destination })
     })

@@ -1,18 +1,17 @@
 /** Blobs in and out of the node's store, in pieces of 1 MiB with a few in flight. */
 import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
-import { open, stat } from 'node:fs/promises'
+import { open, readFile, stat } from 'node:fs/promises'
+import { smallBytes } from '../../protocols/blobs.ts'
 import { MeshError } from '../../protocols/errors.ts'
 import { maxBlobPieceBytes } from '../../protocols/local.ts'
+import { batches, bulkTimeoutMs, severalAtOnce } from './batches.ts'
 import type { Mesh } from './client.ts'
 import { type LocalFile, listLocal } from './files.ts'
+import { putTree } from './trees.ts'
 
 /** Pieces on their way at once: enough to hide the answer's delay, few enough to hold little memory. */
 const piecesInFlight = 4
-/** Small files are bound by round trips, so several go at once. */
-const filesAtOnce = 4
-/** A node that hashes a large file, copies it to its home, or pulls it from far away answers only then. */
-const bulkTimeoutMs = 3_600_000
 
 export interface PutBlob {
   id: string
@@ -85,55 +84,59 @@ export class Uploader {
   }
 
   /** Uploads files, several at once; answers in the same order. */
-  async putFiles(files: readonly LocalFile[]): Promise<PutBlob[]> {
+  async putFiles(files: readonly LocalFile[], options: { pin?: string | undefined } = this.#options): Promise<PutBlob[]> {
+    const { pin } = options
     for (const { size } of files) this.#sizes.set(size, (this.#sizes.get(size) ?? 0) + 1)
     const answers: PutBlob[] = []
-    let next = 0
-    let broken = false
-    const worker = async () => {
-      while (next < files.length && !broken) {
-        const at = next
-        next += 1
-        this.#options.signal?.throwIfAborted()
-        answers[at] = await this.#put(files[at]!)
-      }
-    }
-    const workers = Array.from({ length: filesAtOnce }, async () => {
-      try {
-        await worker()
-      } catch (error) {
-        broken = true
-        throw error
-      }
+    await severalAtOnce(batches(files), async (batch) => {
+      this.#options.signal?.throwIfAborted()
+      if (batch.length === 1) answers[batch[0]!] = await this.#put(files[batch[0]!]!, pin)
+      else await this.#putSmall(files, batch, pin, answers)
     })
-    // All have stopped, and told the node to forget what they had begun, before the failure is passed on.
-    const failed = (await Promise.allSettled(workers)).find((result) => result.status === 'rejected')
-    if (failed !== undefined) throw failed.reason
     return answers
   }
 
   /** A file, or a directory with all files below it. */
   async put(path: string): Promise<PutBlob> {
     const local = await listLocal(path)
-    const blobs = await this.putFiles(local.files)
-    if (!local.isDirectory) return blobs[0]!
-    const entries = local.files.map((file, at) => ({ path: file.path, id: blobs[at]!.id, size: blobs[at]!.size }))
+    if (!local.isDirectory) return (await this.putFiles(local.files))[0]!
+    // The pin of a directory keeps what is below it; files of their own pins would outlive it.
+    const blobs = await this.putFiles(local.files, {})
     const { signal, pin } = this.#options
-    return this.#mesh.local.call('putTree', { entries, pin }, { signal, timeoutMs: bulkTimeoutMs })
+    const entries = local.files.map((file, at) => ({ path: file.path, id: blobs[at]!.id, size: blobs[at]!.size }))
+    return await putTree(this.#mesh, entries, { signal, pin })
   }
 
-  async #put(file: LocalFile): Promise<PutBlob> {
+  /** Reads and sends small files together. One that grew meanwhile goes by itself. */
+  async #putSmall(files: readonly LocalFile[], batch: readonly number[], pin: string | undefined, answers: PutBlob[]): Promise<void> {
+    const { signal, onBytes } = this.#options
+    const contents = await Promise.all(batch.map((at) => readFile(files[at]!.source)))
+    const isSmall = (_: number, index: number) => contents[index]!.length <= smallBytes
+    const small = batch.filter(isSmall)
+    const sent = contents.filter((content) => content.length <= smallBytes).map((content) => new Uint8Array(content))
+    if (small.length > 0) {
+      const { ids } = await this.#mesh.local.call('putSmall', { files: sent, pin }, { signal, timeoutMs: bulkTimeoutMs })
+      for (const [index, at] of small.entries()) {
+        answers[at] = { id: ids[index]!, size: sent[index]!.length }
+        onBytes?.(files[at]!.size)
+      }
+    }
+    for (const at of batch.filter((at, index) => !isSmall(at, index))) answers[at] = await this.#put(files[at]!, pin)
+  }
+
+  async #put(file: LocalFile, pin: string | undefined): Promise<PutBlob> {
     const { dev, ino } = await stat(file.source)
     // Reading a file twice to hash it pays only where another of the same size could be the same.
     const isShared = (this.#sizes.get(file.size) ?? 0) > 1
-    const key = isShared ? `${file.size}:${await hashOf(file.source)}` : `${dev}:${ino}:${file.size}`
+    const content = isShared ? `${file.size}:${await hashOf(file.source)}` : `${dev}:${ino}:${file.size}`
+    const key = `${pin ?? ''}/${content}`
     const known = this.#byContent.get(key)
     if (known !== undefined) {
       const blob = await known
       this.#options.onBytes?.(blob.size)
       return blob
     }
-    const putting = putStream(this.#mesh, readPieces(file.source), { ...this.#options, size: file.size })
+    const putting = putStream(this.#mesh, readPieces(file.source), { ...this.#options, pin, size: file.size })
     this.#byContent.set(key, putting)
     return putting
   }

@@ -50,7 +50,11 @@ async function walk(directory: string, prefix: string, files: LocalFile[], paren
 }
 
 /** Writes a file under a temporary name beside its destination and renames it once it is whole. On failure nothing is left. */
-export async function writeWhole(destination: string, pieces: AsyncIterable<Uint8Array>, mode?: number): Promise<void> {
+export async function writeWhole(
+  destination: string,
+  pieces: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
+  mode?: number,
+): Promise<void> {
   const directory = dirname(destination)
   await mkdir(directory, { recursive: true })
   const temporary = join(directory, `.${basename(destination).slice(0, 100)}.${randomBytes(6).toString('hex')}.part`)

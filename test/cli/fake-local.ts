@@ -41,6 +41,7 @@ const status: LocalStatus = {
 
 export function localCalls(mesh: FakeBlobs, channel: Channel): void {
   let handles = 0
+  const naming = new Map<number, { path: string; id: string; size: number }[]>()
   const stat = (id: string) => {
     const tree = mesh.trees.get(id)
     const size = tree?.reduce((sum, entry) => sum + entry.size, 0) ?? mesh.blobs.get(id)?.length
@@ -69,7 +70,18 @@ export function localCalls(mesh: FakeBlobs, channel: Channel): void {
       mesh.openUploads.delete(handle)
       return {}
     },
-    putTree: ({ entries }) => {
+    putSmall: ({ files }) => ({ ids: files.map((content) => mesh.addBlob(Buffer.from(content))) }),
+    treeBegin: () => {
+      handles += 1
+      naming.set(handles, [])
+      return { handle: handles }
+    },
+    treeAdd: ({ handle, entries }) => {
+      naming.get(handle)!.push(...entries)
+      return {}
+    },
+    treeEnd: ({ handle }) => {
+      const entries = naming.get(handle)!
       const id = blobIdOf(JSON.stringify(entries))
       mesh.trees.set(id, entries)
       return { id, size: entries.reduce((sum, { size }) => sum + size, 0) }
@@ -78,6 +90,7 @@ export function localCalls(mesh: FakeBlobs, channel: Channel): void {
     blobStat: ({ id }) => stat(id),
     entries: ({ id }) => ({ entries: mesh.trees.get(id) ?? [{ path: '', id, size: stat(id).size }] }),
     read: ({ id, offset, length }) => ({ data: Uint8Array.from(mesh.blobs.get(id)!.subarray(offset, offset + length)) }),
+    readSmall: ({ ids }) => ({ files: ids.map((id) => Uint8Array.from(mesh.blobs.get(id)!)) }),
     blobList: () => ({ items: [...mesh.blobs.keys()].map(stat) }),
     gc: () => ({ removed: 0, freedBytes: 0, usedBytes: 0 }),
   }

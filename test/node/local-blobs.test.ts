@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { readdir } from 'node:fs/promises'
+import { chmod, readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { localBlobCalls } from '../../node/local-blobs.ts'
@@ -47,11 +47,55 @@ describe('the blob calls of the control socket', () => {
       { path: 'x/a', id: a.id, size: a.size },
       { path: 'b', id: b.id, size: b.size },
     ]
-    const tree = await calls.putTree({ entries, pin: 'tree' }, context)
+    const { handle } = await calls.treeBegin({}, context)
+    for (const entry of entries) await calls.treeAdd({ handle, entries: [entry] }, context)
+    const tree = await calls.treeEnd({ handle, pin: 'tree' }, context)
     expect(tree.size).toBe(2 * MiB + 1)
     expect(await home.store.stat(tree.id)).toMatchObject({ kind: 'directory', complete: true, pins: ['tree'] })
-    const listed = (await calls.entries({ id: tree.id }, context)).entries
+    const listed = (await calls.entries({ id: tree.id, after: 0 }, context)).entries
     expect(listed.toSorted((one, other) => (one.path < other.path ? -1 : 1))).toEqual([entries[1], entries[0]])
+  })
+
+  it('put and read small files many at once, and list a directory of them in pages', async () => {
+    const files = Array.from({ length: 2500 }, (_, at) => Buffer.from(`file ${at % 1000}`))
+    const ids: string[] = []
+    for (let at = 0; at < files.length; at += 500)
+      ids.push(...(await calls.putSmall({ files: files.slice(at, at + 500).map((file) => new Uint8Array(file)) }, context)).ids)
+    expect(ids).toEqual(files.map(idOf))
+    const { handle } = await calls.treeBegin({}, context)
+    const entries = ids.map((id, at) => ({ path: `d${at % 3}/${at}`, id, size: files[at]!.length }))
+    for (let at = 0; at < entries.length; at += 1000) await calls.treeAdd({ handle, entries: entries.slice(at, at + 1000) }, context)
+    const { id } = await calls.treeEnd({ handle }, context)
+    expect((await home.store.stat(id)).complete).toBe(true)
+    const listed: { path: string; id: string; size: number }[] = []
+    const pages: number[] = []
+    for (let after: number | undefined = 0; after !== undefined; ) {
+      const page = await calls.entries({ id, after }, context)
+      listed.push(...page.entries)
+      pages.push(page.entries.length)
+      after = page.next
+    }
+    expect(pages).toEqual([1000, 1000, 500])
+    const byPath = (one: { path: string }, other: { path: string }) => (one.path < other.path ? -1 : 1)
+    expect(listed.toSorted(byPath)).toEqual(entries.toSorted(byPath))
+    const read = await calls.readSmall({ ids: [ids[7]!, ids[2]!] }, context)
+    expect(read.files.map((file) => Buffer.from(file).toString())).toEqual(['file 7', 'file 2'])
+  })
+
+  it('B1: read what went bad on this disk from the machine that put it here, or took it from here', async () => {
+    const bytes = randomBytes(3 * MiB)
+    const { id } = await put(bytes)
+    for (const [broken, read] of [
+      [laptop, calls],
+      [home, localBlobCalls({ store: home.store, exchange: home.exchange, self: home.peer, homePeer: () => home.peer })],
+    ] as const) {
+      const path = broken.store.filePath(id)
+      await chmod(path, 0o600)
+      await writeFile(path, Buffer.concat([bytes.subarray(0, 2 * MiB), Buffer.alloc(MiB)]))
+      const pieces = [0, 1, 2].map(async (index) => (await read.read({ id, offset: index * MiB, length: MiB }, context)).data)
+      expect(Buffer.compare(Buffer.concat(await Promise.all(pieces)), bytes)).toBe(0)
+      expect(Buffer.compare(await readFile(path), bytes)).toBe(0)
+    }
   })
 
   it('bring a blob from the mesh and read it', async () => {
