@@ -81,7 +81,10 @@ describe('the everyday command', () => {
     await mkdir(gate)
     await chmod(gate, 0o777)
     const again = `n=$(ls '${gate}' | wc -l); touch "${gate}/$n"; [ $n -ge 2 ] && echo "$COLOUR after $n"`
-    expect(await run(cwd, ['-q', again, '-e', 'COLOUR=deep blue', '--retries', '2'])).toMatchObject({ code: 0, stdout: 'deep blue after 2\n' })
+    expect(await run(cwd, ['-q', again, '-e', 'COLOUR=deep blue', '--retries', '2'])).toMatchObject({
+      code: 0,
+      stdout: 'deep blue after 2\n',
+    })
     expect(await readdir(gate)).toHaveLength(3)
   })
 
@@ -141,7 +144,11 @@ describe('file names', () => {
 describe('exit codes and failures', () => {
   it('1: failures that are alike are one group, with the end of their stderr', async () => {
     const cwd = await directory()
-    const ran = await run(cwd, ['[ {index} = 3 ] && exit 0; echo "line one" >&2; echo "no such scene: {index}.pov" >&2; exit 4', '--array', '0-6'])
+    const ran = await run(cwd, [
+      '[ {index} = 3 ] && exit 0; echo "line one" >&2; echo "no such scene: {index}.pov" >&2; exit 4',
+      '--array',
+      '0-6',
+    ])
     expect(ran).toMatchObject({ code: 1, stdout: '' })
     expect(ran.stderr).toContain('6 tasks failed: exit code 4 (0000, 0001, 0002, 0004, 0005, 0006)')
     expect(ran.stderr.match(/no such scene/g)).toHaveLength(1)
@@ -241,7 +248,8 @@ describe('--dry-run', () => {
 describe('--with', () => {
   it('is made once a machine, however many tasks share it, and no task can change it', async () => {
     const cwd = await directory({ 'data/model.bin': 'm'.repeat(100_000), 'data/sub/more.txt': 'more' })
-    const task = 'echo "$AZ_BATCH_NODE_ID $(stat -L -c %i data/model.bin) $(cat data/sub/more.txt)"; echo x 2>&- >> data/model.bin; sleep 0.2'
+    const task =
+      'echo "$AZ_BATCH_NODE_ID $(stat -L -c %i data/model.bin) $(cat data/sub/more.txt)"; echo x 2>&- >> data/model.bin; sleep 0.2'
     const ran = await run(cwd, ['-q', '--stdout', task, '--array', '0-11', '--with', 'data'])
     expect(ran.code).toBe(0)
     const lines = ran.stdout.trim().split('\n')
@@ -291,102 +299,5 @@ describe('a worker that submits from its own machine', () => {
     expect(here.code).toBe(0)
     expect(here.stdout).not.toBe(elsewhere.stdout)
     expect(await readFile(join(cwd, 'again/a.up'), 'utf8')).toBe('FROM THE WORKER')
-  })
-})
-
-describe('an interruption', () => {
-  it('without a terminal detaches, says the job, and job wait brings the results', async () => {
-    const cwd = await directory()
-    const gate = join(cwd, 'gate')
-    const command = `${waitFor(gate)}; echo {index} > {index}.txt`
-    const running = lab.spawn([batchmesh, 'run', command, '--array', '0-2', '--outputs', '*.txt', '--to', 'out', '--job-id', 'left'], {
-      cwd,
-      env: { BATCHMESH_DATA: founder.dataDir },
-    })
-    await lab.until('a task runs', async () => (await lab.json(founder, ['job', 'show', 'left'])).counts.running > 0)
-    running.child.kill('SIGINT')
-    const { code, stderr } = await running.exited
-    expect(code).toBe(130)
-    expect(stderr).toContain('detached; job left goes on')
-    expect(stderr).toContain('batchmesh job wait left')
-    await writeFile(gate, '')
-    const waited = await lab.cli(founder, ['job', 'wait', 'left', '--to', 'later'], { cwd })
-    expect(waited.code).toBe(0)
-    expect((await readdir(join(cwd, 'later'))).toSorted()).toEqual(['0.txt', '1.txt', '2.txt'])
-  })
-
-  it('--detach prints the job id alone on stdout', async () => {
-    const cwd = await directory()
-    const { code, stdout } = await run(cwd, ['exit 7', '--detach'])
-    expect([code, stdout]).toEqual([0, expect.stringMatching(/^run-\S+\n$/)])
-    const waited = await lab.cli(founder, ['job', 'wait', stdout.trim()])
-    expect(waited.code).toBe(1)
-    expect(waited.stderr).toContain('exit code 7')
-  })
-})
-
-describe.skipIf(process.platform !== 'linux')('on a terminal (util-linux script)', () => {
-  /** Runs `batchmesh run` on a pseudo terminal; what is written to its stdin is typed. */
-  function onTerminal(cwd: string, args: string[], env: Record<string, string | undefined> = {}) {
-    const words = [batchmesh, 'run', ...args].map((word) => `'${word.replaceAll("'", `'\\''`)}'`).join(' ')
-    return lab.spawn(['script', '-qefc', words, '/dev/null'], { cwd, env: { BATCHMESH_DATA: founder.dataDir, TERM: 'xterm', ...env } })
-  }
-
-  it('there is a bar with counts, rate and time left, coloured unless NO_COLOR is set', async () => {
-    const command = 'sleep 0.{index}; [ {index} != 1 ]'
-    for (const env of [{ NO_COLOR: undefined }, { NO_COLOR: '1' }]) {
-      const cwd = await directory()
-      const { code, stdout } = await onTerminal(cwd, [command, '--array', '1-6'], env).exited
-      expect(code).toBe(1)
-      expect(stdout).toMatch(/tasks [█░]+ [1-5]\/6 {2}\d running.* {2}[\d.]+\/s {2}ETA \d/)
-      expect(stdout).toContain('1 failed')
-      // biome-ignore lint/suspicious/noControlCharactersInRegex: the escape is what is looked for
-      expect(/\u001b\[\d*1m/.test(stdout)).toBe(env.NO_COLOR === undefined)
-      expect(stdout).toContain('5 succeeded, 1 failed')
-    }
-  })
-
-  async function askedAt(job: string, answer: string) {
-    const cwd = await directory()
-    const gate = join(cwd, 'gate')
-    const running = onTerminal(cwd, [waitFor(gate), '--array', '0-3', '--job-id', job])
-    await lab.until('a task runs', async () => (await lab.json(founder, ['job', 'show', job])).counts.running > 0)
-    running.child.stdin!.write('\u0003')
-    await lab.until('it asks', () => running.stdout().includes('Stop the job, detach and leave it running, or go on?'))
-    running.child.stdin!.write(answer)
-    return { running, gate }
-  }
-
-  it('Ctrl-C asks, and "s" stops the job', async () => {
-    const { running } = await askedAt('asked-stop', 's\r')
-    const { code, stdout } = await running.exited
-    expect(code).toBe(130)
-    expect(stdout).toContain('job asked-stop is being stopped')
-    await lab.until('the job is over', async () => (await lab.json(founder, ['job', 'show', 'asked-stop'])).state === 'completed')
-  })
-
-  it('Ctrl-C asks, and "d" leaves the job running', async () => {
-    const { running, gate } = await askedAt('asked-detach', 'd\r')
-    const { code, stdout } = await running.exited
-    expect(code).toBe(130)
-    expect(stdout).toContain('detached; job asked-detach goes on')
-    await writeFile(gate, '')
-    expect((await lab.cli(founder, ['job', 'wait', 'asked-detach'])).code).toBe(0)
-  })
-
-  it('Ctrl-C asks, and Enter goes on', async () => {
-    const { running, gate } = await askedAt('asked-on', '\r')
-    await writeFile(gate, '')
-    const { code, stdout } = await running.exited
-    expect(code).toBe(0)
-    expect(stdout).toContain('4 succeeded, 0 failed')
-  })
-
-  it('a second Ctrl-C detaches', async () => {
-    const { running, gate } = await askedAt('asked-twice', '\u0003')
-    const { code } = await running.exited
-    expect(code).toBe(130)
-    await writeFile(gate, '')
-    expect((await lab.cli(founder, ['job', 'wait', 'asked-twice'])).code).toBe(0)
   })
 })
