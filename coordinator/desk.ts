@@ -7,6 +7,7 @@ import type { Event, ReplyTo } from './events.ts'
 import type { Pipeline } from './pipeline.ts'
 
 interface Caller {
+  taken: ((body: never) => void) | undefined
   resolve: (body: never) => void
   reject: (error: Error) => void
 }
@@ -29,19 +30,24 @@ export class Desk {
     this.#pipeline?.post(event)
   }
 
-  /** Resolves with the body of the event's answer once that is durable; rejects with its refusal. */
-  ask<T>(event: WithoutNumber<Asked>): Promise<T> {
+  /**
+   * Resolves with the body of the event's answer once that is durable; rejects with its refusal. `taken` is called with
+   * the answer before the next effect of its batch is performed.
+   */
+  ask<T>(event: WithoutNumber<Asked>, taken?: (body: T) => void): Promise<T> {
     if (this.#pipeline === undefined) return Promise.reject(new MeshError('NoCoordinator', 'The coordinator is stopping.'))
     this.#last += 1
     const replyTo = this.#last
     return new Promise<T>((resolve, reject) => {
-      this.#callers.set(replyTo, { resolve, reject })
+      this.#callers.set(replyTo, { taken, resolve, reject })
       this.post({ ...event, replyTo } as Event)
     })
   }
 
   answer(replyTo: ReplyTo, body: unknown): void {
-    this.#take(replyTo)?.resolve(body as never)
+    const caller = this.#take(replyTo)
+    caller?.taken?.(body as never)
+    caller?.resolve(body as never)
   }
 
   refuse(replyTo: ReplyTo, error: MeshError): void {

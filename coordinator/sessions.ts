@@ -76,17 +76,23 @@ export class WorkerSessions {
     const number = this.#lastSession
     const { peer, roles } = channel.remote
     const from = { peer, session: number }
-    let welcomed = false
+    let isWelcomed = false
+    let isOver = false
+    const welcomed = () => {
+      if (isWelcomed) return
+      isWelcomed = true
+      const older = this.#sessions.get(peer)?.session
+      this.#sessions.set(peer, { session, number })
+      older?.close()
+      // It ended while its hello was on the way to the disk: the core must hear of that too.
+      if (isOver) this.#gone(peer, session, number)
+    }
     const session: WorkerSession = serverSession(leasesProtocol, channel, {
       calls: {
-        hello: async (hello) => {
+        hello: (hello) => {
           this.#wire.learn(peer, hello.machine.addresses)
-          const welcome = await this.#desk.ask<Welcome>({ kind: 'hello', ...from, roles, hello })
-          const older = this.#sessions.get(peer)?.session
-          this.#sessions.set(peer, { session, number })
-          welcomed = true
-          if (older !== session) older?.close()
-          return welcome
+          // At once, for what the same batch has for this machine goes to this session.
+          return this.#desk.ask<Welcome>({ kind: 'hello', ...from, roles, hello }, welcomed)
         },
         claim: (claim) => this.#desk.ask<ClaimAnswer>({ kind: 'claim', ...from, claim }),
         report: ({ reports }) => this.#desk.ask<{ verdicts: Verdict[] }>({ kind: 'report', ...from, reports }),
@@ -98,13 +104,19 @@ export class WorkerSessions {
         draining: ({ returned, leaving }) => this.#desk.post({ kind: 'draining', ...from, returned, leaving }),
       },
     })
-    void session.closed.then(async () => {
-      if (this.#sessions.get(peer)?.session === session) this.#sessions.delete(peer)
-      if (!welcomed || this.#stopped) return
-      this.#desk.post({ kind: 'gone', ...from, dead: false })
-      // A dead process is not a partition: its machine answers that nobody listens (L7).
-      const found = await this.#wire.probe(peer)
-      if (found === 'refused' && !this.#stopped) this.#desk.post({ kind: 'gone', ...from, dead: true })
+    void session.closed.then(() => {
+      isOver = true
+      if (isWelcomed) this.#gone(peer, session, number)
+    })
+  }
+
+  #gone(peer: PeerIdText, session: WorkerSession, number: number): void {
+    if (this.#sessions.get(peer)?.session === session) this.#sessions.delete(peer)
+    if (this.#stopped) return
+    this.#desk.post({ kind: 'gone', peer, session: number, dead: false })
+    // A dead process is not a partition: its machine answers that nobody listens (L7).
+    void this.#wire.probe(peer).then((found) => {
+      if (found === 'refused' && !this.#stopped) this.#desk.post({ kind: 'gone', peer, session: number, dead: true })
     })
   }
 

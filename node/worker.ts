@@ -128,6 +128,9 @@ class Shell implements Worker {
     const keep = new Set(welcome.keep.map(attemptKey))
     for (const unit of [...this.#units.all()])
       if (unit.phase !== 'unstarted' && !keep.has(unit.key)) this.#end(unit, 'the coordinator does not know it')
+    // Ended between the hello and its answer: only a new inventory takes it out of the coordinator's books.
+    const ended = welcome.keep.find((attempt) => !this.#units.has(attempt))
+    if (ended !== undefined) return this.#link.renew(`${attemptKey(ended)} has been ended here`)
     this.#nodes.welcomed(welcome.nodes)
     this.#reporter.connect(session)
     for (const unit of this.#units.all()) if (unit.phase === 'finished') this.#reporter.finished(unit)

@@ -9,7 +9,8 @@ const maxWindowMs = 600_000
 export function cutOffTooLong(unit: Unit, contactAt: number, now: number): boolean {
   const disconnect = unit.work?.job.disconnect
   if (disconnect === undefined || !disconnect.stopOnClient || unit.phase === 'finished' || unit.phase === 'unstarted') return false
-  const ranMs = now - (unit.startTime ?? now)
+  // As long as it had run when the silence began; reckoned to now, the window would grow with the silence.
+  const ranMs = contactAt - (unit.startTime ?? contactAt)
   const windowMs = disconnect.lostAfterMs ?? Math.min(maxWindowMs, Math.max(minWindowMs, ranMs))
   return now - contactAt >= windowMs
 }

@@ -33,6 +33,12 @@ export class Units {
     return this.#all.get(attemptKey(attempt))
   }
 
+  /** Whether the attempt is here, and not being ended. */
+  has(attempt: Attempt): boolean {
+    const unit = this.get(attempt)
+    return unit !== undefined && unit.stop?.signal.aborted !== true
+  }
+
   add(unit: Unit): void {
     this.#all.set(unit.key, unit)
     if (unit.phase !== 'unstarted') return
@@ -84,8 +90,9 @@ export class Units {
 
   inventory(): InventoryItem[] {
     const items: InventoryItem[] = []
-    for (const { attempt, nodeId, phase, startTime } of this.#all.values())
-      if (phase !== 'unstarted') items.push({ attempt, nodeId, state: phase, startTime })
+    // One that is being ended is not named, so that the coordinator gives it to another machine.
+    for (const { attempt, nodeId, phase, startTime, stop } of this.#all.values())
+      if (phase !== 'unstarted' && stop?.signal.aborted !== true) items.push({ attempt, nodeId, state: phase, startTime })
     return items
   }
 }
