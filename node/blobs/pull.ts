@@ -91,13 +91,22 @@ class TreePull {
           // A directory that is here may have lost a part of it to a bad disk.
           else if (row.kind === 'directory') level.push(...(await store.children(id)).map((child) => child.id))
         }
+        const small: Promise<void>[] = []
         for (const [id, what] of await this.#describe(missing)) {
           if (what.kind === 'directory') {
             const children = what.children.map((child) => child.id)
             this.#nodes.set(id, { block: what.block, children })
             level.push(...children)
-          } else files.push(this.#files.run(() => this.#file(id, what)))
+          } else if (what.kind === 'content') small.push(takeSmall(store, id, what.content, undefined, true))
+          else {
+            const file = this.#files.run(() => this.#file(id, what))
+            // Awaited below; should the pull fail before, that is what is passed on.
+            file.catch(() => undefined)
+            files.push(file)
+          }
         }
+        // All of a batch share a sync, and no more than a batch is in memory.
+        await Promise.all(small)
       }
     }
     const results = await Promise.allSettled(files)
@@ -144,7 +153,6 @@ class TreePull {
 
   async #file(id: BlobId, what: Verified): Promise<void> {
     const { store } = this.#context
-    if (what.kind === 'content') return await takeSmall(store, id, what.content, undefined, true)
     if (what.kind === 'chunk') return await this.#singleChunk(id)
     if (what.kind !== 'file') return
     const receiving = await store.receive(id, what.size, what.leaves)
