@@ -27,6 +27,19 @@ export function explainTask(state: State, job: Job, taskId: string, now: number)
   return explainQueued(state, pool, task, name)
 }
 
+function many(count: number, what: string): string {
+  return `${count} ${what}${count === 1 ? '' : 's'}`
+}
+
+function runningNow(count: number): string {
+  return `${many(count, 'task')} of its job ${count === 1 ? 'is' : 'are'} running`
+}
+
+function waitingNow(pool: Pool): string {
+  const count = readyIn(pool)
+  return `${many(count, 'task')} ${count === 1 ? 'is' : 'are'} waiting`
+}
+
 function explainLeased(task: Task, name: string, now: number): Explanation {
   const lease = task.lease!
   const { machine } = lease.members[0]!
@@ -57,7 +70,7 @@ function explainQueued(state: State, pool: Pool, task: Task, name: string): Expl
   const { class: kind, job } = task
   const cap = job.row.spec.maxParallelTasks
   if (cap > 0 && job.leased >= cap)
-    return { summary: `Task ${name} waits: ${job.leased} tasks of its job are running, and the job allows ${cap} at once.`, details: [] }
+    return { summary: `Task ${name} waits: ${runningNow(job.leased)}, and the job allows ${cap} at once.`, details: [] }
   if (kind.gang > 0 && !allowsGangs(pool)) {
     const rule = 'a multi-instance task needs a pool with enableInterNodeCommunication and one task slot a node'
     return { summary: `Task ${name} waits: ${rule}, and ${pool.row.spec.id} is not such a pool.`, details: [] }
@@ -69,9 +82,9 @@ function explainQueued(state: State, pool: Pool, task: Task, name: string): Expl
   const needed = Math.max(1, kind.gang)
   if (able.length < needed) return { summary: `Task ${name} waits: ${wanting(nodes, kind, needed, able.length)}`, details }
   const before = jobsInOrder(pool).filter((other) => other.row.spec.priority > job.row.spec.priority).length
-  const order = before > 0 ? ` ${before} jobs of higher priority come first.` : ''
+  const order = before > 0 ? ` ${before} ${before === 1 ? 'job of higher priority comes' : 'jobs of higher priority come'} first.` : ''
   return {
-    summary: `Task ${name} waits for its turn: ${readyIn(pool)} tasks are waiting in pool ${pool.row.spec.id}, and every fitting node is busy.${order}`,
+    summary: `Task ${name} waits for its turn: ${waitingNow(pool)} in pool ${pool.row.spec.id}, and every fitting node is busy.${order}`,
     details,
   }
 }
@@ -96,7 +109,7 @@ function obstacle(state: State, node: Node, task: Task): string {
   if (machine.draining) return `${name}: going down, takes no new tasks`
   if (!node.ready) return `${name}: the node is not granted yet${node.refusal === undefined ? '' : ` (${node.refusal})`}`
   if (!labelsMatch(machine.description.labels, demand.labels)) return `${name}: does not have the labels ${labelText(demand)}`
-  if (!fits(wholeOf(node), slots, demand)) return `${name}: too small (${sizeText(wholeOf(node))}, ${wholeOf(node).slots} slots)`
+  if (!fits(wholeOf(node), slots, demand)) return `${name}: too small (${sizeText(wholeOf(node))}, ${many(wholeOf(node).slots, 'slot')})`
   if (isExcluded(state, task.job, task.class, machine))
     return `${name}: left out, ${task.job.row.excluded.find((entry) => entry.machine === machine.peer)?.reason}`
   if (node.heldFor !== undefined) return `${name}: held for ${node.heldFor.name ?? node.heldFor.id}`
@@ -110,13 +123,14 @@ function wanting(nodes: Node[], kind: TaskClass, needed: number, able: number): 
   const { demand, slots } = kind
   if (needed > 1) return `it needs ${needed} nodes at once; ${able} of the pool fit.`
   if ((demand.cores ?? 0) > most((node) => wholeOf(node).cores))
-    return `no machine with ${demand.cores} cores; largest: ${most((node) => wholeOf(node).cores)}.`
+    return `no machine with ${many(demand.cores!, 'core')}; largest: ${most((node) => wholeOf(node).cores)}.`
   if ((demand.memoryMiB ?? 0) > most((node) => wholeOf(node).memoryMiB)) {
     return `no machine with ${demand.memoryMiB} MiB of memory; largest: ${Math.floor(most((node) => wholeOf(node).memoryMiB))}.`
   }
   if ((demand.gpus ?? 0) > most((node) => wholeOf(node).gpus))
-    return `no machine with ${demand.gpus} GPUs; most: ${most((node) => wholeOf(node).gpus)}.`
-  if (slots > most((node) => wholeOf(node).slots)) return `no node with ${slots} task slots; most: ${most((node) => wholeOf(node).slots)}.`
+    return `no machine with ${many(demand.gpus!, 'GPU')}; most: ${most((node) => wholeOf(node).gpus)}.`
+  if (slots > most((node) => wholeOf(node).slots))
+    return `no node with ${many(slots, 'task slot')}; most: ${most((node) => wholeOf(node).slots)}.`
   if (demand.labels !== undefined && !nodes.some((node) => labelsMatch(node.machine.description.labels, demand.labels))) {
     return `no machine with the labels ${labelText(demand)}.`
   }
@@ -130,7 +144,7 @@ function labelText(demand: Demand): string {
 }
 
 function sizeText(size: Capacity): string {
-  return `${size.cores} cores, ${Math.floor(size.memoryMiB)} MiB${size.gpus > 0 ? `, ${size.gpus} GPUs` : ''}`
+  return `${many(size.cores, 'core')}, ${Math.floor(size.memoryMiB)} MiB${size.gpus > 0 ? `, ${many(size.gpus, 'GPU')}` : ''}`
 }
 
 export function explainPool(state: State, pool: Pool): Explanation {
@@ -142,14 +156,14 @@ export function explainPool(state: State, pool: Pool): Explanation {
     return `${node.row.nodeId} on ${node.machine.description.name}: ${node.ready ? 'granted' : (node.refusal ?? 'asked for, no answer yet')}`
   })
   if (pool.id === defaultPoolId) {
-    return { summary: `Pool default is the mesh itself: ${granted} machines, ${readyIn(pool)} tasks waiting.`, details }
+    return { summary: `Pool default is the mesh itself: ${many(granted, 'machine')}; ${waitingNow(pool)}.`, details }
   }
   const target = spec.targetDedicatedNodes + spec.targetLowPriorityNodes
   for (const machine of state.machines.values()) {
     const why = nodes.some((node) => node.machine === machine) ? undefined : unfit(pool, machine)
     if (why !== undefined) details.push(`${machine.description.name}: ${why}`)
   }
-  if (granted >= target) return { summary: `Pool ${spec.id} has all its ${target} nodes; ${readyIn(pool)} tasks are waiting.`, details }
+  if (granted >= target) return { summary: `Pool ${spec.id} has all its ${many(target, 'node')}; ${waitingNow(pool)}.`, details }
   return { summary: `Pool ${spec.id} has ${granted} of ${target} nodes. ${shortage(state, pool)}`, details }
 }
 
@@ -161,7 +175,9 @@ function shortage(state: State, pool: Pool): string {
     0,
     ...[...state.machines.values()].filter((machine) => machine.session !== 0).map((machine) => unreserved(machine).cores),
   )
-  return free < size.cores ? `No machine with ${size.cores} cores; largest free: ${free}.` : `Asking machines for ${sizeText(size)}.`
+  return free < size.cores
+    ? `No machine with ${many(size.cores, 'core')}; largest free: ${free}.`
+    : `Asking machines for ${sizeText(size)}.`
 }
 
 function unfit(pool: Pool, machine: Machine): string | undefined {
@@ -171,7 +187,7 @@ function unfit(pool: Pool, machine: Machine): string | undefined {
   if (!labelsMatch(machine.description.labels, spec.labels)) return 'does not have the labels the pool asks for'
   const wanted = machine.description.class === 'dedicated' ? spec.targetDedicatedNodes : spec.targetLowPriorityNodes
   if (wanted === 0) return `is ${machine.description.class}; the pool asks for none of those`
-  if (free.cores < size.cores) return `${free.cores} cores are unreserved; the size needs ${size.cores}`
+  if (free.cores < size.cores) return `${many(free.cores, 'core')} unreserved; the size needs ${size.cores}`
   if (free.memoryMiB < size.memoryMiB)
     return `${Math.floor(free.memoryMiB)} MiB are unreserved; the size needs ${Math.floor(size.memoryMiB)}`
   if (free.gpus < size.gpus) return `${free.gpus} GPUs are unreserved; the size needs ${size.gpus}`
@@ -193,7 +209,7 @@ export function eligible(
     else if (!labelsMatch(machine.description.labels, kind.demand.labels))
       details.push(`${name}: does not have the labels ${labelText(kind.demand)}`)
     else if (!fits(wholeOf(node), kind.slots, kind.demand))
-      details.push(`${name}: too small (${sizeText(wholeOf(node))}, ${wholeOf(node).slots} slots)`)
+      details.push(`${name}: too small (${sizeText(wholeOf(node))}, ${many(wholeOf(node).slots, 'slot')})`)
     else machines.push({ name, slots: node.slots })
   }
   return { machines, details }

@@ -30,7 +30,8 @@ export function showTime(timeMs: number | undefined, now = new Date()): string {
 
 export function showCapacity({ cores, memoryMiB, gpus }: Capacity): string {
   const memory = memoryMiB >= 1024 ? `${Math.round((memoryMiB / 1024) * 10) / 10} GiB` : `${Math.round(memoryMiB)} MiB`
-  return `${Math.round(cores * 100) / 100} cores, ${memory}${gpus > 0 ? `, ${gpus} GPU${gpus > 1 ? 's' : ''}` : ''}`
+  const count = Math.round(cores * 100) / 100
+  return `${count} ${count === 1 ? 'core' : 'cores'}, ${memory}${gpus > 0 ? `, ${gpus} GPU${gpus > 1 ? 's' : ''}` : ''}`
 }
 
 const isoUnits = { W: 604_800_000, D: 86_400_000, H: 3_600_000, M: 60_000, S: 1000 } as const

@@ -54,7 +54,7 @@ offer p: 1
 > tick 2
 offer p: 1
 > why mpi/g
-Task g waits for its turn: 1 tasks are waiting in pool p, and every fitting node is busy.
+Task g waits for its turn: 1 task is waiting in pool p, and every fitting node is busy.
   a: held for g
   b: fits; 1 of 1 slots are taken
   c: held for g
