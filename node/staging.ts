@@ -104,6 +104,11 @@ async function stageOne(context: StageContext, file: ResourceFile): Promise<void
   }
 }
 
+/** Says which file it is that could not be had from the web. */
+function named(file: ResourceFile, { info }: TaskFailure): TaskFailure {
+  return new TaskFailure({ ...info, message: `The resource file ${file.filePath} could not be had: ${info.message}`.slice(0, 4096) })
+}
+
 /** A blob that turned out damaged was taken out of the store: it is fetched again and handed out anew. */
 async function retryDamaged(work: () => Promise<void>): Promise<void> {
   for (let left = 2; ; left--) {
@@ -195,7 +200,7 @@ function modeOf(file: ResourceFile): number {
 }
 
 function stageFailure(file: ResourceFile, error: unknown): Error {
-  if (error instanceof TaskFailure) return error
+  if (error instanceof TaskFailure) return file.httpUrl === undefined ? error : named(file, error)
   const what = `The resource file ${file.filePath}`
   const failure = (category: 'usererror' | 'servererror', code: TaskFailure['info']['code'], message: string) =>
     new TaskFailure({ category, code, message: message.slice(0, 4096) }, { cause: error })
