@@ -28,7 +28,7 @@ export function onAddPool(turn: Turn, event: Extract<ControlEvent, { kind: 'addP
   // Azure: at most four slots a core, 256 in all.
   const mostSlots = Math.min(256, Math.max(1, Math.floor(4 * size.cores)))
   if (spec.taskSlotsPerNode > mostSlots) {
-    const message = `taskSlotsPerNode is ${spec.taskSlotsPerNode}; a node of ${size.cores} cores may have at most ${mostSlots}.`
+    const message = `taskSlotsPerNode is ${spec.taskSlotsPerNode}; a node of ${size.cores} ${size.cores === 1 ? 'core' : 'cores'} may have at most ${mostSlots}.`
     return refuse(turn, event.replyTo, 'InvalidPropertyValue', message)
   }
   const resizing = spec.targetDedicatedNodes + spec.targetLowPriorityNodes > 0
