@@ -263,7 +263,10 @@ export function onUploading(turn: Turn, event: Extract<WorkerEvent, { kind: 'upl
   }
 }
 
-/** Unstarted attempts that the machine gives back, because it was asked to or because it goes down. */
+/**
+ * Attempts that the machine gives back, because it was asked to or because it goes down. When it goes down that includes
+ * what it ran: their processes are gone, so nothing has to be waited for (L7).
+ */
 export function onReturned(turn: Turn, event: Extract<WorkerEvent, { kind: 'retracted' | 'draining' }>): void {
   const machine = speaking(turn, event.peer, event.session)
   if (machine === undefined) return
@@ -276,7 +279,9 @@ export function onReturned(turn: Turn, event: Extract<WorkerEvent, { kind: 'retr
   }
   for (const attempt of attempts) {
     const lease = leaseOn(machine, attempt)
-    if (lease !== undefined && lease.startTime === undefined) giveUp(turn, lease, 'requeued')
+    if (lease === undefined) continue
+    if (lease.startTime === undefined && !lease.restored) giveUp(turn, lease, 'requeued')
+    else if (event.kind === 'draining') giveUp(turn, lease, machine.description.class === 'low-priority' ? 'preempted' : 'requeued')
   }
 }
 

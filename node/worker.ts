@@ -370,6 +370,9 @@ class Shell implements Worker {
     const running = [...this.#units.all()].filter((unit) => unit.phase !== 'finished')
     for (const unit of running) unit.stop?.abort(new MeshError('Aborted', 'The node is going down.'))
     for (const unit of running) await unit.ended
+    // A coordinator that cannot dial this machine could not tell its end from a cut path, and would wait for it (L7).
+    const returned = running.filter(({ phase }) => phase !== 'finished').map(({ attempt }) => attempt)
+    if (returned.length > 0) this.#link.session?.note('draining', { returned, leaving: this.#leaving })
     await this.#link.close()
   }
 

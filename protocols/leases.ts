@@ -149,7 +149,10 @@ export const leasesProtocol = defineProtocol({
       started: z.object({ attempts: z.array(attemptSchema.extend({ startTime: z.number() })).max(4096) }),
       /** Attempts whose program has ended and whose outputs are on their way (B2): their slots are free again. */
       uploading: z.object({ attempts: z.array(attemptSchema).max(4096) }),
-      /** The machine is going down by its owner's wish: give it nothing more; its unstarted attempts are given back. */
+      /**
+       * The machine is going down by its owner's wish: give it nothing more. Given back are its unstarted attempts, and at
+       * the very end those that it has stopped: nothing of them runs or will be reported.
+       */
       draining: z.object({
         returned: z.array(attemptSchema).max(200_000),
         /** It leaves the mesh for good. */

@@ -342,6 +342,12 @@ describe('draining', () => {
     expect(scene.gone('a')).toEqual(['del machine a'])
   })
 
+  it('L7 C1: gives back what it has stopped, which is neither lost nor a retry', () => {
+    running(['t'])
+    expect(scene.drain('a', ['j/t#1'])).toEqual(['row j/t active epoch=1 requeues=1 lastEnd=lost', 'watch j/t active epoch=1 end=requeued'])
+    expect(scene.gone('a')).toEqual([])
+  })
+
   it('a machine whose membership is revoked loses everything, and its claim is answered', () => {
     running(['t'])
     scene.claim('a')

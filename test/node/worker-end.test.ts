@@ -150,13 +150,15 @@ describe('going down', () => {
     expect(coordinator.claims.slice(claims).flatMap((claim) => claim.nodes)).toEqual([])
   })
 
-  it('stops: what runs is ended and not reported', async () => {
+  it('L7: stops: what runs is ended, not reported, and given back', async () => {
     await h.connected()
     coordinator.give(grantOf('A'))
     const a = await executor.program('A')
     await h.worker.stop()
     expect(a.killed).toBe(true)
     expect(coordinator.reports).toEqual([])
+    await until(() => coordinator.returned.length === 1)
+    expect(coordinator.returned).toEqual([attemptOf('A')])
     expect(h.worker.status()).toMatchObject({ connected: false, runningTasks: 0 })
   })
 })
