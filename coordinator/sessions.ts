@@ -11,6 +11,9 @@ import type { Effect } from './events.ts'
 type WorkerSession = Session<LeasesProtocol['client'], LeasesProtocol['server']>
 type Note = Extract<Effect, { kind: 'beat' | 'stop' | 'release' | 'reserve' | 'retract' }>
 
+/** After the end of a session: a process that is ending may listen for a moment longer, and a machine that starts again answers only then. */
+const probeAfterMs = [0, 500, 2000, 10_000, 30_000]
+
 export class WorkerSessions {
   readonly #desk: Desk
   readonly #wire: Wire
@@ -114,10 +117,21 @@ export class WorkerSessions {
     if (this.#sessions.get(peer)?.session === session) this.#sessions.delete(peer)
     if (this.#stopped) return
     this.#desk.post({ kind: 'gone', peer, session: number, dead: false })
-    // A dead process is not a partition: its machine answers that nobody listens (L7).
-    void this.#wire.probe(peer).then((found) => {
-      if (found === 'refused' && !this.#stopped) this.#desk.post({ kind: 'gone', peer, session: number, dead: true })
-    })
+    void this.#findOut(peer, number)
+  }
+
+  /** A dead process is not a partition: its machine answers that nobody listens (L7). */
+  async #findOut(peer: PeerIdText, number: number): Promise<void> {
+    for (const waitMs of probeAfterMs) {
+      if (waitMs > 0) await new Promise<void>((resolve) => setTimeout(resolve, waitMs).unref())
+      const found = this.#isAway(peer) ? await this.#wire.probe(peer) : undefined
+      if (!this.#isAway(peer)) return
+      if (found === 'refused') return this.#desk.post({ kind: 'gone', peer, session: number, dead: true })
+    }
+  }
+
+  #isAway(peer: PeerIdText): boolean {
+    return !this.#stopped && !this.#sessions.has(peer)
   }
 
   async #reserve(session: WorkerSession, { peer, reservation }: Extract<Note, { kind: 'reserve' }>): Promise<void> {
