@@ -59,7 +59,7 @@ export function admit(
   const { peer, now, lifeMs } = newcomer
   const known = Object.hasOwn(registry.members, peer) ? registry.members[peer] : undefined
   if (known?.revoked) {
-    throw refusal('This machine was removed from the mesh. To take it back, let it forget its identity and invite it anew.')
+    throw refusal('This machine was removed from the mesh. To take it back, run `batchmesh leave` there and invite it anew.')
   }
   const matches = registry.invitations.map((invitation) => sameHash(invitation.secretHash, newcomer.secretHash))
   const invitation = registry.invitations[matches.indexOf(true)]
