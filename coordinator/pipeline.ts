@@ -49,8 +49,11 @@ export class Pipeline {
   #queue: Event[] = []
   #scheduled = false
   #gathering = newGathering()
-  #flushing: Promise<void> | undefined
+  /** On its way to the disk. */
+  #flushing: Gathering | undefined
+  readonly #failure = Promise.withResolvers<void>()
   #stopped = false
+  #failed = false
 
   constructor(options: PipelineOptions) {
     this.#options = options
@@ -67,13 +70,14 @@ export class Pipeline {
 
   /** Resolves when everything that has happened so far is on the disk and performed. */
   durable(): Promise<void> {
+    if (this.#failed) return never
     if (this.#queue.length > 0 || this.#gathering.rows.size > 0 || this.#gathering.effects.length > 0) return this.#gathering.done
-    return this.#flushing ?? Promise.resolve()
+    return this.#flushing?.done ?? Promise.resolve()
   }
 
   /** Writes what is gathered and takes in nothing more. */
   async stop(): Promise<void> {
-    await this.durable()
+    await Promise.race([this.durable(), this.#failure.promise])
     this.#stopped = true
   }
 
@@ -87,8 +91,7 @@ export class Pipeline {
       for (const event of events) this.#gather(step(state, event, now()))
       this.#gather(endTurn(state, now()))
     } catch (error) {
-      this.#stopped = true
-      return this.#options.fatal(error)
+      return this.#fail(error)
     }
     for (const uid of this.#gathering.jobs.keys()) this.#gathering.jobs.set(uid, shown(state, uid))
     this.#flush()
@@ -112,22 +115,29 @@ export class Pipeline {
     const batch = this.#gathering
     this.#gathering = newGathering()
     if (batch.rows.size === 0 && batch.effects.length === 0) return batch.resolve()
-    this.#flushing = this.#write(batch)
-      .catch((error: unknown) => {
-        this.#stopped = true
-        this.#options.fatal(error)
-      })
-      .finally(() => {
-        this.#flushing = undefined
-        batch.resolve()
-        if (this.#gathering.rows.size > 0 || this.#gathering.effects.length > 0) this.#flush()
-        else {
-          // Whoever waited for nothing is let go; who comes later waits for what comes later.
-          const nothing = this.#gathering
-          this.#gathering = newGathering()
-          nothing.resolve()
-        }
-      })
+    this.#flushing = batch
+    this.#write(batch).then(
+      () => this.#flushed(batch),
+      (error: unknown) => this.#fail(error),
+    )
+  }
+
+  #flushed(batch: Gathering): void {
+    this.#flushing = undefined
+    batch.resolve()
+    if (this.#gathering.rows.size > 0 || this.#gathering.effects.length > 0) return this.#flush()
+    // Whoever waited for nothing is let go; who comes later waits for what comes later.
+    const nothing = this.#gathering
+    this.#gathering = newGathering()
+    nothing.resolve()
+  }
+
+  /** Nothing is answered any more, not even to those who wait to read: what is in memory is not on the disk (L5). */
+  #fail(error: unknown): void {
+    this.#stopped = true
+    this.#failed = true
+    this.#failure.resolve()
+    this.#options.fatal(error)
   }
 
   async #write(batch: Gathering): Promise<void> {
@@ -139,6 +149,9 @@ export class Pipeline {
     await this.#options.perform(batch)
   }
 }
+
+/** Never settles. */
+const never = new Promise<void>(() => {})
 
 const gone: Shown = { counts: { active: 0, running: 0, completed: 0, succeeded: 0, failed: 0 }, jobState: 'deleting' }
 

@@ -105,6 +105,24 @@ describe('persist, then speak', () => {
     await read
   })
 
+  it('L5: a read that waits for a batch that fails is never answered', async () => {
+    const { pipeline, writes, nextWrite } = setup()
+    const write = nextWrite()
+    pipeline.post(addJob('a', 1))
+    await write
+    let answers = 0
+    const answer = () => {
+      answers += 1
+    }
+    void pipeline.durable().then(answer)
+    writes[0]!.fail(new Error('input/output error'))
+    await nextTurn()
+    void pipeline.durable().then(answer)
+    await nextTurn()
+    await pipeline.stop()
+    expect(answers).toBe(0)
+  })
+
   it('L5: a failed write ends the process, and nothing is said any more', async () => {
     const failures: unknown[] = []
     const { pipeline, writes, nextWrite, answered } = setup((error) => failures.push(error))
