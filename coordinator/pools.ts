@@ -110,8 +110,10 @@ export function allocate(turn: Turn, pool: Pool): void {
     allocateClass(turn, pool, 'low-priority', spec.targetLowPriorityNodes),
   ]
   if (pool.row.allocationState !== 'resizing') return
-  if (met.every(Boolean)) setAllocation(turn, pool, 'steady')
-  else if (turn.now >= pool.row.resizeDeadline) {
+  if (met.every(Boolean)) {
+    // Azure: nodes whose tasks may still end are a part of the resize.
+    if (![...pool.nodes.values()].some((node) => node.row.leaving)) setAllocation(turn, pool, 'steady')
+  } else if (turn.now >= pool.row.resizeDeadline) {
     const waiting = [...pool.nodes.values()].flatMap((node) => (node.ready ? [] : [node.refusal ?? 'no answer yet']))
     const refused = [...turn.state.machines.values()].flatMap((machine) => machine.refusals.get(pool.id)?.reason ?? [])
     const reasons = [...new Set([...waiting, ...refused])].join('; ')

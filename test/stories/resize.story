@@ -38,7 +38,6 @@ watch j
 > resize p 1 taskcompletion
 row pool p resizing 1+0
 row node 1 of p on a leaving
-row pool p steady 1+0
 answer p
 > report a j/t1#1 exit=0
 row j/t1 completed epoch=1 lastEnd=reported result=success
@@ -47,6 +46,7 @@ verdict accepted
 > tick 1
 del node/1
 release a: node 1
+row pool p steady 1+0
 > resize p 0 requeue
 row pool p resizing 0+0
 stop b: j/t2#1 (the pool has shrunk)
