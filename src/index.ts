@@ -2,7 +2,7 @@
  * The library: `import { connect } from 'batchmesh'`.
  *
  *     const mesh = await connect()                       // through the node that runs on this machine
- *     await mesh.control.call('addJob', { job: { id: 'j' } })
+ *     await mesh.control.call('addJob', { id: 'j', poolId: 'default' })
  *     for await (const change of mesh.watchJob('j', signal)) …
  *     await mesh.close()
  *
