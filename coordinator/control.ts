@@ -140,12 +140,16 @@ function handlers(parts: ControlParts, session: () => ControlSession, own: Set<n
       await durable()
       const job = jobOf(jobId)
       const current = { counts: viewCounts(job), jobState: job.row.state }
-      const watchId = watches.add(job.uid, current, (events) => session().note('jobEvents', events))
+      const watchId = watches.add(job.uid, current, {
+        send: (events) => session().note('jobEvents', events),
+        drained: () => session().drained(),
+        close: () => session().close(),
+      })
       own.add(watchId)
       // After the answer, so that the caller knows the number before the first note.
       void (async () => {
         await durable()
-        if (replay) for await (const events of completedEvents(store, job)) watches.replay(watchId, events)
+        if (replay) for await (const events of completedEvents(store, job)) await watches.replay(watchId, events)
         watches.begin(watchId)
       })()
       return { watchId, jobUid: job.uid, ...current }

@@ -11,11 +11,15 @@ import type { Store } from './store.ts'
 import { viewTask } from './view.ts'
 
 const chunk = 1000
+/** Rows in one page or note: an eighth of the frame limit, for a view is larger than its rows. */
+export const pageBytes = 4 << 20
 
 export interface TaskRows {
   spec: TaskSpec
   creationTime: number
   status: StatusRow | undefined
+  /** Of both rows on disk. */
+  bytes: number
 }
 
 export async function readTask(store: Store, job: Job, taskId: string): Promise<TaskRows | undefined> {
@@ -27,7 +31,8 @@ export async function readTask(store: Store, job: Job, taskId: string): Promise<
 function parse(specBytes: Uint8Array, statusBytes: Uint8Array | undefined): TaskRows {
   const row = decode(specBytes) as SpecRow
   const status = statusBytes === undefined ? undefined : (decode(statusBytes) as StatusRow)
-  return { spec: taskSpecSchema.parse(decode(row.spec)), creationTime: row.creationTime, status }
+  const bytes = specBytes.length + (statusBytes?.length ?? 0)
+  return { spec: taskSpecSchema.parse(decode(row.spec)), creationTime: row.creationTime, status, bytes }
 }
 
 async function* scanTasks(store: Store, job: Job, after: string | undefined): AsyncGenerator<[task: string, rows: TaskRows]> {
@@ -53,23 +58,27 @@ export interface TaskFilter {
 /** A page of a job's tasks in the order of their ids. */
 export async function listTasks(store: Store, state: State, job: Job, filter: TaskFilter): Promise<{ items: TaskView[]; next?: string }> {
   const items: TaskView[] = []
+  let bytes = 0
   const wanted = pipe(
     scanTasks(store, job, filter.after),
     (source) => shown(source, state, job),
     (source) => matching(source, filter),
   )
-  for await (const [task, view] of wanted) {
+  for await (const [task, view, size] of wanted) {
     items.push(view)
-    if (items.length >= filter.limit) return { items, next: task }
+    bytes += size
+    if (items.length >= filter.limit || bytes >= pageBytes) return { items, next: task }
   }
   return { items }
 }
 
-async function* shown(source: AsyncIterable<[string, TaskRows]>, state: State, job: Job): AsyncGenerator<[string, TaskView]> {
-  for await (const [task, rows] of source) yield [task, viewTask(state, job, rows.spec, rows.creationTime, rows.status)]
+type Shown = [task: string, view: TaskView, bytes: number]
+
+async function* shown(source: AsyncIterable<[string, TaskRows]>, state: State, job: Job): AsyncGenerator<Shown> {
+  for await (const [task, rows] of source) yield [task, viewTask(state, job, rows.spec, rows.creationTime, rows.status), rows.bytes]
 }
 
-async function* matching(source: AsyncIterable<[string, TaskView]>, { state, result }: TaskFilter): AsyncGenerator<[string, TaskView]> {
+async function* matching(source: AsyncIterable<Shown>, { state, result }: TaskFilter): AsyncGenerator<Shown> {
   for await (const item of source) {
     const [, view] = item
     if ((state === undefined || view.state === state) && (result === undefined || view.executionInfo.result === result)) yield item
@@ -79,7 +88,8 @@ async function* matching(source: AsyncIterable<[string, TaskView]>, { state, res
 /** The completed tasks of a job as the events that a watch would have shown, a page at a time. */
 export async function* completedEvents(store: Store, job: Job): AsyncGenerator<TaskEvent[]> {
   let page: TaskEvent[] = []
-  for await (const [, { spec, status }] of scanTasks(store, job, undefined)) {
+  let bytes = 0
+  for await (const [, { spec, status, bytes: size }] of scanTasks(store, job, undefined)) {
     if (status?.state !== 'completed') continue
     page.push({
       taskId: spec.id,
@@ -98,9 +108,11 @@ export async function* completedEvents(store: Store, job: Job): AsyncGenerator<T
       retryCount: status.retryCount,
       requeueCount: status.requeueCount,
     })
-    if (page.length < chunk) continue
+    bytes += size
+    if (page.length < chunk && bytes < pageBytes) continue
     yield page
     page = []
+    bytes = 0
   }
   yield page
 }

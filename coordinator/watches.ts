@@ -3,15 +3,28 @@ import type { JobEvents, TaskEvent } from '../protocols/control.ts'
 import type { JobUid } from '../protocols/ids.ts'
 import type { Batch, Shown } from './pipeline.ts'
 
-/** Events in one note: bounds the frame. */
+/** Events in one note, and about their bytes: bound the frame. */
 const maxEvents = 2000
+const maxNoteBytes = 4 << 20
+/** What is held for a watcher that does not read; beyond it the watch ends, and it may watch again with a replay. */
+const maxHeldBytes = 32 << 20
+
+/** Where a watch is shown. */
+export interface WatchEnd {
+  /** False: more is queued than the other side takes; wait for {@link drained}. */
+  send(events: JobEvents): boolean
+  drained(): Promise<void>
+  /** The watcher does not keep up. */
+  close(): void
+}
 
 interface Watch {
   watchId: number
   jobUid: JobUid
-  send: (events: JobEvents) => void
-  /** While the past is being replayed, what happens meanwhile waits. */
+  end: WatchEnd
+  /** While the past is being replayed, or the watcher is slow, what happens waits. */
   held: TaskEvent[] | undefined
+  heldBytes: number
   last: Shown
 }
 
@@ -21,28 +34,25 @@ export class Watches {
   #lastId = 0
 
   /** Begins a watch that holds its events until {@link begin}. */
-  add(jobUid: JobUid, shown: Shown, send: (events: JobEvents) => void): number {
+  add(jobUid: JobUid, shown: Shown, end: WatchEnd): number {
     this.#lastId += 1
-    const watch: Watch = { watchId: this.#lastId, jobUid, send, held: [], last: shown }
+    const watch: Watch = { watchId: this.#lastId, jobUid, end, held: [], heldBytes: 0, last: shown }
     this.#byId.set(watch.watchId, watch)
     const set = this.#byJob.get(jobUid) ?? new Set()
     this.#byJob.set(jobUid, set.add(watch))
     return watch.watchId
   }
 
-  /** Sends a piece of the past, ahead of everything held. */
-  replay(watchId: number, events: TaskEvent[]): void {
+  /** Sends a piece of the past, ahead of everything held, as fast as the watcher takes it. */
+  async replay(watchId: number, events: TaskEvent[]): Promise<void> {
     const watch = this.#byId.get(watchId)
-    if (watch !== undefined) deliver(watch, events)
+    if (watch !== undefined && !deliver(watch, events)) await watch.end.drained()
   }
 
   /** The past is told: what was held follows, and from now on all comes as it happens. */
   begin(watchId: number): void {
     const watch = this.#byId.get(watchId)
-    if (watch?.held === undefined) return
-    const { held } = watch
-    watch.held = undefined
-    deliver(watch, held)
+    if (watch?.held !== undefined) this.#release(watch)
   }
 
   remove(watchId: number): void {
@@ -66,18 +76,56 @@ export class Watches {
     }
     for (const [jobUid, list] of events) {
       const shown = batch.jobs.get(jobUid)
-      for (const watch of this.#byJob.get(jobUid) ?? []) {
+      for (const watch of [...(this.#byJob.get(jobUid) ?? [])]) {
         if (shown !== undefined) watch.last = shown
-        if (watch.held === undefined) deliver(watch, list)
-        else watch.held.push(...list)
+        if (watch.held !== undefined) this.#hold(watch, list)
+        else if (!deliver(watch, list)) this.#wait(watch)
       }
     }
   }
+
+  #hold(watch: Watch, events: readonly TaskEvent[]): void {
+    watch.held!.push(...events)
+    for (const event of events) watch.heldBytes += bytesOf(event)
+    if (watch.heldBytes <= maxHeldBytes) return
+    this.remove(watch.watchId)
+    watch.end.close()
+  }
+
+  #wait(watch: Watch): void {
+    watch.held = []
+    void watch.end.drained().then(() => {
+      if (this.#byId.has(watch.watchId)) this.#release(watch)
+    })
+  }
+
+  #release(watch: Watch): void {
+    const held = watch.held ?? []
+    watch.held = undefined
+    watch.heldBytes = 0
+    if (!deliver(watch, held)) this.#wait(watch)
+  }
 }
 
-function deliver(watch: Watch, events: TaskEvent[]): void {
-  const { watchId, last } = watch
-  for (let at = 0; at === 0 || at < events.length; at += maxEvents) {
-    watch.send({ watchId, events: events.slice(at, at + maxEvents), counts: last.counts, jobState: last.jobState })
-  }
+/** Sends events in notes of bounded size, at least one; false when the watcher is slow. */
+function deliver(watch: Watch, events: readonly TaskEvent[]): boolean {
+  const { watchId, last, end } = watch
+  let isTaken = true
+  let at = 0
+  do {
+    const note: TaskEvent[] = []
+    for (let bytes = 0; at < events.length && note.length < maxEvents && bytes < maxNoteBytes; at += 1) {
+      note.push(events[at]!)
+      bytes += bytesOf(events[at]!)
+    }
+    isTaken = end.send({ watchId, events: note, counts: last.counts, jobState: last.jobState })
+  } while (at < events.length)
+  return isTaken
+}
+
+/** About the bytes of an event in a frame: what varies is counted, the rest is rounded up. */
+function bytesOf(event: TaskEvent): number {
+  let bytes = 400 + (event.stderrTail?.length ?? 0) + (event.failureInfo?.message.length ?? 0)
+  for (const { path } of event.outputs ?? []) bytes += path.length + 120
+  return bytes
 }

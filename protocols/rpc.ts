@@ -75,6 +75,8 @@ const ANSWER = 1
 const REFUSAL = 2
 const NOTE = 3
 
+type Limits = Pick<Protocol, 'maxInFlight' | 'timeoutMs' | 'maxFrameBytes'>
+
 interface Waiting {
   name: string
   resolve: (body: unknown) => void
@@ -87,14 +89,14 @@ export class Session<Theirs extends Side = Side, Mine extends Side = Side> {
   readonly #channel: Channel
   readonly #theirs: Theirs
   readonly #mine: Mine
-  readonly #limits: { maxInFlight: number; timeoutMs: number }
+  readonly #limits: Limits
   readonly #handlers: Handlers<Mine>
   readonly #waiting = new Map<number, Waiting>()
   readonly #ended = new AbortController()
   #serving = 0
   #lastId = 0
 
-  constructor(channel: Channel, theirs: Theirs, mine: Mine, handlers: Handlers<Mine>, limits: { maxInFlight: number; timeoutMs: number }) {
+  constructor(channel: Channel, theirs: Theirs, mine: Mine, handlers: Handlers<Mine>, limits: Limits) {
     this.#channel = channel
     this.#theirs = theirs
     this.#mine = mine
@@ -130,6 +132,9 @@ export class Session<Theirs extends Side = Side, Mine extends Side = Side> {
     this.#lastId += 1
     const id = this.#lastId
     const timeoutMs = options.timeoutMs ?? this.#limits.timeoutMs
+    const request = encode([REQUEST, id, name, body])
+    if (request.length > this.#limits.maxFrameBytes)
+      throw new MeshError('FrameTooLarge', `${name}: the request is too large; send less at once.`)
     const answer = await new Promise<unknown>((resolve, reject) => {
       const forget = (error: Error) => {
         done()
@@ -153,7 +158,7 @@ export class Session<Theirs extends Side = Side, Mine extends Side = Side> {
           reject(error)
         },
       })
-      this.#channel.send(encode([REQUEST, id, name, body]))
+      this.#channel.send(request)
     }).finally(() => this.#waiting.delete(id))
     const parsed = this.#theirs.calls[name]!.answer.safeParse(answer)
     if (!parsed.success)
@@ -216,7 +221,11 @@ export class Session<Theirs extends Side = Side, Mine extends Side = Side> {
     void (async () => {
       try {
         const answer = await handler(parsed.data, { signal: this.#ended.signal, remote: this.remote })
-        this.#channel.send(encode([ANSWER, id, answer]))
+        const frame = encode([ANSWER, id, answer])
+        // Refused alone: sent, it would end the channel with everything else on it.
+        if (frame.length > this.#limits.maxFrameBytes)
+          throw new MeshError('FrameTooLarge', `${name}: the answer is too large; ask for less at once.`)
+        this.#channel.send(frame)
       } catch (error) {
         this.#refuse(id, toMeshError(error))
       } finally {

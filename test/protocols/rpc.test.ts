@@ -180,6 +180,13 @@ describe('a session', () => {
     expect((await refusal(client.call('double', { n: 1 })))[0]).toBe('Unreachable')
   })
 
+  it('refuses a request or an answer larger than a frame, and goes on', async () => {
+    const { client } = pair({ server: { fail: () => ({ padding: 'x'.repeat(2 << 20) }) as unknown as Record<string, never> } })
+    await expect(client.call('fail', { how: '' })).rejects.toMatchObject({ code: 'FrameTooLarge' })
+    await expect(client.call('fail', { how: 'x'.repeat(2 << 20) })).rejects.toMatchObject({ code: 'FrameTooLarge' })
+    expect(await client.call('double', { n: 4 })).toEqual({ n: 8 })
+  })
+
   it('answers ServerBusy to what is more than maxInFlight, and takes requests again later', async () => {
     const release = Promise.withResolvers<Record<string, never>>()
     const { client } = pair({ server: { wait: () => release.promise } })
