@@ -2,9 +2,10 @@
 
 import { isUtf8 } from 'node:buffer'
 import { readlink } from 'node:fs/promises'
+import { toMeshError } from '../../protocols/errors.ts'
+import { parsePattern, type Segment, step } from '../../protocols/model/file-pattern.ts'
 import { TaskFailure } from '../ports.ts'
 import { Beneath } from './beneath.ts'
-import { parsePattern, type Segment } from './patterns.ts'
 
 /** Outputs of one task (protocols/model/task.ts). */
 const maxOutputs = 100_000
@@ -20,11 +21,19 @@ export async function findOutputs(wd: string, patterns: readonly string[], isInp
   const found = new Set<string>()
   const root = await Beneath.open(wd)
   try {
-    await walk({ directory: root, prefix: '', depth: 0, found, isInput }, patterns.map(parsePattern))
+    await walk({ directory: root, prefix: '', depth: 0, found, isInput }, patterns.map(parsed))
   } finally {
     await root.close()
   }
   return [...found]
+}
+
+function parsed(pattern: string): Segment[] {
+  try {
+    return parsePattern(pattern)
+  } catch (error) {
+    throw uploadFailure(toMeshError(error).message, error)
+  }
 }
 
 interface Place {
@@ -81,15 +90,4 @@ async function descend(place: Place, name: string, patterns: Segment[][]): Promi
   } finally {
     await inner.close()
   }
-}
-
-/** What is left of a pattern after a name; an empty rest means that the pattern names it. */
-function step(pattern: Segment[], name: string): Segment[][] {
-  const [first, ...rest] = pattern
-  if (first === undefined) return []
-  if (first.kind === 'name') return first.matches(name) ? [rest] : []
-  const results = step(rest, name)
-  // `**` goes into no directory that begins with a dot.
-  if (!name.startsWith('.')) results.push(pattern)
-  return results
 }

@@ -107,7 +107,8 @@ export const outputEntrySchema = z.object({
   path: relativePathSchema,
   blob: blobIdSchema,
   size: z.number().int().min(0),
-  mode: z.number().int().optional(),
+  /** Permissions, without setuid, setgid and sticky bits. */
+  mode: z.number().int().min(0).max(0o777).optional(),
 })
 export type OutputEntry = z.infer<typeof outputEntrySchema>
 

@@ -3,10 +3,10 @@ import { spawnSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
-import picomatch from 'picomatch'
 import { controlProtocol, type TaskEvent } from '../../protocols/control.ts'
 import { MeshError } from '../../protocols/errors.ts'
 import { splitCommandLine } from '../../protocols/model/command-line.ts'
+import { matchesPatterns } from '../../protocols/model/file-pattern.ts'
 import type { JobSpec, JobView } from '../../protocols/model/job.ts'
 import type { OutputEntry, TaskSpec, TaskView } from '../../protocols/model/task.ts'
 import { type CallHandlers, serverSession } from '../../protocols/rpc.ts'
@@ -45,6 +45,8 @@ export class FakeMesh implements FakeBlobs {
   gate: Promise<void> = Promise.resolve()
   /** Called before a request is answered; may throw. */
   onCall: (name: string, request: unknown) => void | Promise<void> = () => {}
+  /** What a machine says that a task made; a dishonest one says something else. */
+  reported: (outputs: OutputEntry[]) => OutputEntry[] = (outputs) => outputs
   /** While set, control sessions are refused with it. */
   down: MeshError | undefined
   readonly #channels = new Set<Channel>()
@@ -202,11 +204,12 @@ export class FakeMesh implements FakeBlobs {
     task.stderr = ended.stderr ?? Buffer.alloc(0)
     task.exitCode = ended.status ?? 127
     if (task.exitCode === 0) {
-      const isWanted = picomatch((task.spec.outputFiles ?? []).map(({ filePattern }) => filePattern))
-      for (const path of filesBelow(wd).filter((name) => isWanted(name))) {
+      const patterns = (task.spec.outputFiles ?? []).map(({ filePattern }) => filePattern)
+      for (const path of filesBelow(wd).filter((name) => matchesPatterns(name, patterns))) {
         const data = readFileSync(join(wd, path))
         task.outputs.push({ path, blob: this.addBlob(data), size: data.length })
       }
+      task.outputs = this.reported(task.outputs)
     }
     task.state = 'completed'
     for (const { send } of this.#watches.get(jobId) ?? []) send([this.#event(jobId, taskId)])

@@ -80,21 +80,28 @@ export class RunPlan {
     return joinCommandLine(this.#isShell ? ['sh', '-c', words[0]!] : words)
   }
 
+  /** Patterns of the outputs of the task at a position. */
+  outputs(at: number): string[] {
+    return this.#outputs.map((output) => expandPattern(output, this.values(at)))
+  }
+
+  reduceOutputs(): readonly string[] {
+    return this.request.reduceOutputs.length > 0 ? this.request.reduceOutputs : ['**']
+  }
+
   /** The task at a position, with its resource files. */
   spec(at: number, resourceFiles: readonly ResourceFile[]): TaskSpec {
-    const outputs = this.#outputs.map((output) => expandPattern(output, this.values(at)))
-    return this.#task(this.taskId(at), this.commandLine(at), outputs, resourceFiles, {})
+    return this.#task(this.taskId(at), this.commandLine(at), this.outputs(at), resourceFiles, {})
   }
 
   reduceSpec(resourceFiles: readonly ResourceFile[]): TaskSpec {
     if (resourceFiles.length > maxResourceFiles)
       throw usage(`--reduce: the tasks made ${resourceFiles.length} files; one task takes at most ${maxResourceFiles}.`)
-    const outputs = this.request.reduceOutputs.length > 0 ? this.request.reduceOutputs : ['**']
     const taskIdRanges = toRanges(Array.from({ length: this.count }, (_, at) => this.values(at).index))
     return this.#task(
       reduceId,
       joinCommandLine(['sh', '-c', expand(parseShellTemplate(this.request.reduce!), { index: 0 })]),
-      outputs,
+      this.reduceOutputs(),
       resourceFiles,
       {
         // A list of single ids too long for one request says nothing that its submission after all of them does not.

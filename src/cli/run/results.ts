@@ -1,7 +1,9 @@
 /** Results of tasks as they end: outputs are written, or listed; standard output is printed. */
-import { join, resolve } from 'node:path'
+import { join, resolve, sep } from 'node:path'
 import type { TaskEvent } from '../../../protocols/control.ts'
-import { toMeshError } from '../../../protocols/errors.ts'
+import { MeshError, toMeshError } from '../../../protocols/errors.ts'
+import { patternMatcher } from '../../../protocols/model/file-pattern.ts'
+import type { OutputEntry } from '../../../protocols/model/task.ts'
 import { fetchBlob, readBlob } from '../../mesh/blobs.ts'
 import type { Mesh } from '../../mesh/client.ts'
 import { writeWhole } from '../../mesh/files.ts'
@@ -18,14 +20,21 @@ export interface Output {
   file?: string
 }
 
+/** What a task was asked for. Whatever else a machine reports of it is not taken. */
+export interface Expected {
+  /** Patterns of its outputs. */
+  patterns: readonly string[]
+  /** Blobs that lay in its directory before it started, by path: unchanged, they are no results. */
+  before: ReadonlyMap<string, string>
+}
+
 export interface ResultOptions {
   jobId: string
   world: World
   signal: AbortSignal
   /** Directory that a task's outputs go to; undefined: they stay in the mesh. */
   directory: (taskId: string) => string | undefined
-  /** Blob that lay at a path of the task's directory before it started: unchanged, it is no result. */
-  before: (taskId: string, path: string) => string | undefined
+  expected: (taskId: string) => Expected | Promise<Expected>
   /** Whether to print a task's standard output (and error). */
   printsStdout: (taskId: string) => boolean
   printsStderr: (taskId: string) => boolean
@@ -73,10 +82,28 @@ export class Results {
 
   async #work(): Promise<void> {
     for (let task = this.#queue.shift(); task !== undefined; task = this.#queue.shift()) {
-      for (const output of task.outputs ?? []) {
-        if (this.#options.before(task.taskId, output.path) === output.blob) continue
-        await this.#take({ taskId: task.taskId, ...output })
-      }
+      if (task.outputs !== undefined && task.outputs.length > 0) await this.#takeAll(task.taskId, task.outputs)
+    }
+  }
+
+  async #takeAll(taskId: string, outputs: readonly OutputEntry[]): Promise<void> {
+    let expected: Expected
+    try {
+      expected = await this.#options.expected(taskId)
+    } catch (error) {
+      if (!this.#options.signal.aborted)
+        this.problems.push(`The outputs of task ${taskId} are not taken: what it was asked for is not known: ${toMeshError(error).message}`)
+      return
+    }
+    const { patterns, before } = expected
+    const isWanted = patternMatcher(patterns)
+    for (const output of outputs) {
+      if (before.get(output.path) === output.blob) continue
+      if (isWanted(output.path)) await this.#take({ taskId, ...output })
+      else
+        this.problems.push(
+          `The machine that ran task ${taskId} reported an output ${output.path}, which none of its patterns names (${patterns.join(', ') || 'it has none'}). It is not taken.`,
+        )
     }
   }
 
@@ -85,7 +112,8 @@ export class Results {
     this.outputs.push(output)
     const directory = this.#options.directory(output.taskId)
     if (directory === undefined) return
-    const file = join(resolve(world.cwd, directory), output.path)
+    const root = resolve(world.cwd, directory)
+    const file = join(root, output.path)
     const other = this.#writers.get(file)
     if (other !== undefined) {
       this.problems.push(
@@ -95,8 +123,13 @@ export class Results {
     }
     this.#writers.set(file, output.taskId)
     try {
-      await fetchBlob(this.#mesh, output.blob, signal)
-      await writeWhole(file, readBlob(this.#mesh, output.blob, output.size, signal), output.mode)
+      // Where names have other separators than in the mesh, one name of a path could be several.
+      if (!file.startsWith(root.endsWith(sep) ? root : root + sep))
+        throw new MeshError('BlobCorrupt', 'The path leads out of the directory.')
+      const { kind, size } = await fetchBlob(this.#mesh, output.blob, signal)
+      if (kind !== 'file') throw new MeshError('BlobCorrupt', 'The blob is a directory, no file.')
+      if (size !== output.size) throw new MeshError('BlobCorrupt', `The blob has ${size} bytes, but ${output.size} were reported.`)
+      await writeWhole(file, readBlob(this.#mesh, output.blob, size, signal), output.mode)
       output.file = file
     } catch (error) {
       if (signal.aborted) return

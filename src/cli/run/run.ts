@@ -166,10 +166,12 @@ export class Run {
       world: this.#context.world,
       signal,
       directory: (taskId) => (taskId === reduceId ? plan.reduceDirectory() : plan.directory(this.#positions.get(taskId) ?? 0)),
-      before: (taskId, path) => {
-        if (taskId === reduceId) return this.#reduceInputs.get(path)
+      expected: (taskId) => {
+        if (taskId === reduceId) return { patterns: plan.reduceOutputs(), before: this.#reduceInputs }
         const at = this.#positions.get(taskId)
-        return at !== undefined && plan.request.inputs?.[at]?.path === path ? uploads.inputs[at] : undefined
+        if (at === undefined) return { patterns: [], before: new Map() }
+        const input = plan.request.inputs?.[at]
+        return { patterns: plan.outputs(at), before: new Map(input === undefined ? [] : [[input.path, uploads.inputs[at]!]]) }
       },
       printsStdout: (taskId) => printsText && (isSingle || taskId === reduceId || this.#options.printsStdout),
       printsStderr: () => printsText && isSingle,

@@ -21,7 +21,13 @@ export async function waitForJob(context: Context, jobId: string, options: { to?
         world: context.world,
         signal,
         directory: () => options.to,
-        before: () => undefined,
+        expected: async (taskId) => {
+          const { outputFiles = [], resourceFiles = [] } = await mesh.control.call('getTask', { jobId, taskId }, { signal, persist: true })
+          return {
+            patterns: outputFiles.map(({ filePattern }) => filePattern),
+            before: new Map(resourceFiles.flatMap(({ filePath, blob }) => (blob === undefined ? [] : [[filePath, blob]]))),
+          }
+        },
         printsStdout: () => false,
         printsStderr: () => false,
         onPrint: () => progress.clear(),

@@ -1,0 +1,60 @@
+import { existsSync, statSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { type OutputEntry, outputEntrySchema } from '../../protocols/model/task.ts'
+import { blobIdOf } from './fake-local.ts'
+import { Lab } from './lab.ts'
+
+let lab: Lab
+beforeEach(() => {
+  lab = new Lab()
+})
+afterEach(() => lab.close())
+
+describe('what a dishonest machine reports is not written:', () => {
+  const wrong = async (change: Partial<OutputEntry>) => {
+    lab.mesh.reported = (outputs) => outputs.map((output) => ({ ...output, ...change }))
+    const ran = await lab.run('run', 'echo x > a.out', '--outputs', '*.out', '--to', 'to')
+    expect(ran.code).toBe(1)
+    expect(existsSync(join(lab.cwd, 'to'))).toBe(false)
+    return ran.stderr
+  }
+  it('a path that no pattern of the task names', async () => {
+    expect(await wrong({ path: '.bashrc' })).toMatch(/task 0000 reported an output \.bashrc, which none of its patterns names \(\*\.out\)/)
+  })
+  it('a hidden path that a pattern would name without its dot', async () => {
+    expect(await wrong({ path: '.x.out' })).toMatch(/none of its patterns names/)
+  })
+  it('a file as if it were shorter than it is', async () => {
+    expect(await wrong({ size: 1 })).toMatch(/The blob has 2 bytes, but 1 were reported/)
+  })
+  it('a file as if it were longer than it is', async () => {
+    expect(await wrong({ size: 3 })).toMatch(/The blob has 2 bytes, but 3 were reported/)
+  })
+  it('a directory in place of a file', async () => {
+    const id = blobIdOf('a directory')
+    lab.mesh.trees.set(id, [])
+    expect(await wrong({ blob: id, size: 0 })).toMatch(/a directory, no file/)
+  })
+  it('also to those who wait for the job', async () => {
+    lab.mesh.reported = (outputs) => outputs.map((output) => ({ ...output, path: 'b.sh' }))
+    await lab.run('run', 'echo x > a.out', '--outputs', '*.out', '--detach', '--job-id', 'j')
+    const ran = await lab.run('job', 'wait', 'j', '--to', 'to')
+    expect(ran).toMatchObject({ code: 1, stderr: expect.stringMatching(/none of its patterns names/) })
+    expect(existsSync(join(lab.cwd, 'to'))).toBe(false)
+  })
+})
+
+it('an executable file is so for whom it was, and for nobody more', async () => {
+  lab.mesh.reported = (outputs) => outputs.map((output) => ({ ...output, mode: 0o755 }))
+  await lab.run('run', 'echo x > a.out', '--outputs', '*.out', '--to', 'to')
+  expect(statSync(join(lab.cwd, 'to/a.out')).mode & 0o7777).toBe(0o777 & ~process.umask())
+  expect(outputEntrySchema.safeParse({ path: 'a', blob: blobIdOf('a'), size: 1, mode: 0o4755 }).success).toBe(false)
+})
+
+it('job wait writes no input that a task left as it was', async () => {
+  lab.files({ 'a.txt': 'a' })
+  await lab.run('run', 'cp {input} copy.txt', '--inputs', '*.txt', '--outputs', '*.txt', '--detach', '--job-id', 'j')
+  expect(await lab.run('job', 'wait', 'j', '--to', 'out')).toMatchObject({ code: 0 })
+  expect(lab.list('out')).toEqual(['copy.txt'])
+})
