@@ -377,8 +377,7 @@ class Shell implements Worker {
   }
 
   status(): WorkerStatus {
-    const count = { unstarted: 0, finished: 0, running: 0 }
-    for (const { phase } of this.#units.all()) count[phase === 'unstarted' || phase === 'finished' ? phase : 'running'] += 1
+    const count = this.#units.counts()
     return {
       connected: this.#link.session !== undefined,
       draining: this.#draining,

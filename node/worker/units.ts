@@ -88,6 +88,13 @@ export class Units {
     return this.#all.size
   }
 
+  /** How many have not begun, are on their way, and wait for their report's acknowledgement. */
+  counts(): { unstarted: number; running: number; finished: number } {
+    const count = { unstarted: 0, running: 0, finished: 0 }
+    for (const { phase } of this.#all.values()) count[phase === 'unstarted' || phase === 'finished' ? phase : 'running'] += 1
+    return count
+  }
+
   inventory(): InventoryItem[] {
     const items: InventoryItem[] = []
     // One that is being ended is not named, so that the coordinator gives it to another machine.
