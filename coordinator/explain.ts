@@ -14,6 +14,9 @@ export interface Explanation {
 
 export function explainTask(state: State, job: Job, taskId: string, now: number): Explanation | undefined {
   const task = job.tasks.get(foldId(taskId))
+  // The tasks of a completed job are not in memory after a restart.
+  if (task === undefined && job.row.state !== 'active')
+    return { summary: `Job ${job.row.spec.id} is ${job.row.state}: nothing of it will run.`, details: [] }
   if (task === undefined) return undefined
   if (typeof task === 'number')
     return { summary: `Task ${taskId} is completed: it ${succeeded(task) ? 'succeeded' : 'failed'}.`, details: [] }

@@ -94,6 +94,7 @@ export function deleteJob(turn: Turn, job: Job): void {
   job.row.state = 'deleting'
   putJob(turn, job)
   turn.state.jobs.delete(job.uid)
+  for (const machine of turn.state.machines.values()) machine.briefed.delete(job.uid)
   turn.state.jobIds.delete(foldId(job.row.spec.id))
   turn.out.push({ kind: 'changed', jobUid: job.uid })
   turn.out.push({ kind: 'purge', jobUid: job.uid, home: job.row.spec.home ?? turn.state.self })
