@@ -125,16 +125,21 @@ export class Link {
     const { signal } = this.#closing
     const parts = this.#parts
     const { log } = parts
+    let said = ''
     for (let failures = 0; !signal.aborted; ) {
       const since = parts.now()
       try {
         const reason = await this.#once(signal)
+        said = ''
         log.info({ reason }, 'the session with the coordinator has ended')
         failures = parts.now() - since >= stableMs ? 0 : failures + 1
       } catch (error) {
         if (signal.aborted) return
         failures += 1
-        log.warn({ err: error, failures }, 'no session with the coordinator; the machine tries again')
+        // The same for days where a founder is off, or this machine was revoked: said once.
+        const why = error instanceof Error ? error.message : String(error)
+        log[why === said ? 'debug' : 'warn']({ error: why, failures }, 'no session with the coordinator; the machine tries again')
+        said = why
       }
       if (signal.aborted) return
       await sleep(backoffMs(failures, parts.random()), undefined, { signal }).catch(() => {})
