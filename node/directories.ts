@@ -13,10 +13,11 @@
  * directory carries its own expiry, as its modification time, and the sticky bit as the sign; so no list can get lost.
  */
 import { chmodSync, chownSync, lstatSync, mkdirSync, readdirSync, renameSync, rmdirSync, utimesSync } from 'node:fs'
-import { chmod, lstat, readdir, rm } from 'node:fs/promises'
+import { lstat, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type Attempt, attemptKey, type JobUid } from '../protocols/ids.ts'
 import type { FindAttempt, Owner, TaskPaths } from './ports.ts'
+import { removeTree } from './remove-tree.ts'
 
 /** Azure Batch's default retention of a task directory: 7 days. */
 export const defaultRetentionMs = 7 * 24 * 3600 * 1000
@@ -203,24 +204,6 @@ function sealDirectory(path: string, expires: number): void {
 
 function statOf(path: string) {
   return lstatSync(path, { throwIfNoEntry: false })
-}
-
-/** Removes a tree without following links. An ordinary user must first open directories that the task closed. */
-async function removeTree(path: string): Promise<void> {
-  try {
-    await rm(path, { recursive: true, force: true })
-  } catch (error) {
-    if (!hasCode(error, 'EACCES') && !hasCode(error, 'EPERM')) throw error
-    await openTree(path)
-    await rm(path, { recursive: true, force: true })
-  }
-}
-
-async function openTree(path: string): Promise<void> {
-  await chmod(path, 0o700)
-  for (const entry of await readdir(path, { withFileTypes: true })) {
-    if (entry.isDirectory()) await openTree(join(path, entry.name))
-  }
 }
 
 function hasCode(error: unknown, code: string): boolean {

@@ -1,7 +1,8 @@
 /**
  * Executor of task processes: lanes of helpers (lane.ts) in the best isolation that works on this machine, found by
  * really trying each tier. A lane serves one job for its whole life: another job gets a new one, with a new user where
- * the node is root, so that nothing of a job (processes, shared memory, files left in /tmp) is within another's reach.
+ * the node is root, and with temporary directories of its own where the tier has namespaces, so that nothing of a job
+ * (processes, shared memory, files left in /tmp) is within another's reach.
  */
 import { createHash, randomBytes, randomInt } from 'node:crypto'
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
@@ -13,6 +14,7 @@ import type { Ended, Executor, Lane, Owner, StartRequest } from '../ports.ts'
 import { type LaneSetup, ShellLane, startHelper } from './lane.ts'
 import { sweepText } from './script.ts'
 import { Spawner } from './spawner.ts'
+import { isWithin, removeTemporary, temporaryOf } from './temporary.ts'
 import { type LanePlan, laneCommands, traceOf } from './tiers.ts'
 
 /** Users of lanes lie from here on: far above those of people and of subordinate ranges, and below 2^31, which some tools take as signed. */
@@ -23,7 +25,7 @@ const uidsPerNode = 0x1_0000
 const uidRanges = 0x1000
 
 export interface ExecutorOptions {
-  /** A directory of the node for its pipes; made, private to the node's user. */
+  /** A directory of the node for its pipes and its lanes' temporary files; made, private to the node's user. */
   runDir: string
   /** What tells this node from others on the machine (its data directory): selects the users of its lanes. */
   seed: string
@@ -77,10 +79,6 @@ export async function startExecutor(options: ExecutorOptions): Promise<Executor>
   throw new Error(`No way to run task processes works on this machine. ${failures.join('; ')}`)
 }
 
-function isWithin(path: string, directory: string): boolean {
-  return path === directory || path.startsWith(`${directory}/`)
-}
-
 class LanePool implements Executor {
   readonly tier: IsolationTier
   readonly #options: ExecutorOptions
@@ -110,13 +108,16 @@ class LanePool implements Executor {
     const said: string[] = []
     const variants = laneCommands(this.tier, this.#plan(undefined)).length
     for (this.#variant = 0; this.#variant < variants; this.#variant += 1) {
+      const setup = this.#setup(undefined)
       try {
-        const helper = await startHelper(this.#setup(undefined))
+        const helper = await startHelper(setup)
         helper.kill()
         await helper.gone
         return undefined
       } catch (error) {
         said.push(error instanceof Error ? error.message : String(error))
+      } finally {
+        await removeTemporary(this.#temporaryDir(setup.plan))
       }
     }
     return said.join(' ')
@@ -132,7 +133,7 @@ class LanePool implements Executor {
     try {
       await lane.ready()
     } catch (error) {
-      this.#all.delete(lane)
+      await this.#end(lane)
       throw error
     }
     return new LaneLease(lane, () => this.#giveBack(jobUid, lane))
@@ -148,6 +149,11 @@ class LanePool implements Executor {
 
   async closeSpawner(): Promise<void> {
     await this.#spawner?.close()
+  }
+
+  /** Where a lane's temporary files lie. */
+  #temporaryDir({ index }: Pick<LanePlan, 'index'>): string {
+    return join(this.#runDir, `${index}.tmp`)
   }
 
   #setup(jobUid: JobUid | undefined): LaneSetup {
@@ -177,12 +183,20 @@ class LanePool implements Executor {
       ...(hidesJobs ? [jobDirs.root] : []),
       ...(!this.#isRoot && existsSync(runtimeDir) ? [runtimeDir] : []),
     ]
+    const index = this.#count
+    const temporary = temporaryOf(this.#temporaryDir({ index }), [this.#runDir, ...(jobDirs === undefined ? [] : [jobDirs.root])])
+    // What lies in a covered directory is not to be seen anyway, unless it is in what stays.
+    const isCovered = (path: string) =>
+      temporary.covers.some((cover) => isWithin(path, cover.path)) && !temporary.stays.some((stay) => isWithin(path, stay))
     return {
       owner: this.#isRoot ? this.#nextOwner() : undefined,
       nodeGroup: this.#uidBase,
-      hide: hide.filter((path, at) => !hide.some((other, otherAt) => isWithin(path, other) && (path !== other || otherAt < at))),
+      hide: hide.filter(
+        (path, at) => !isCovered(path) && !hide.some((other, otherAt) => isWithin(path, other) && (path !== other || otherAt < at)),
+      ),
       keep: hidesJobs && jobUid !== undefined ? jobDirs.of(jobUid) : undefined,
-      index: this.#count,
+      temporary,
+      index,
       nonce: this.#nonce,
     }
   }
@@ -212,6 +226,8 @@ class LanePool implements Executor {
 
   async #end(lane: ShellLane): Promise<void> {
     await lane.close()
+    // What cannot be removed now goes with the directory of all lanes.
+    await removeTemporary(this.#temporaryDir(lane.plan)).catch(() => undefined)
     this.#all.delete(lane)
   }
 }

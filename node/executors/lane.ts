@@ -6,6 +6,7 @@ import { Helper } from './helper.ts'
 import { ownPidNamespace, processesWith, sendSignal } from './proc.ts'
 import { containedPrologue, taskScript, tracedPrologue } from './script.ts'
 import type { Spawner } from './spawner.ts'
+import { makeTemporary } from './temporary.ts'
 import { type LanePlan, laneCommands, markerOf, traceOf } from './tiers.ts'
 
 /** What a program has that was ended by SIGKILL. */
@@ -25,6 +26,7 @@ export async function startHelper(setup: LaneSetup): Promise<Helper> {
   const { tier, plan } = setup
   const contained = tier !== 'process-group'
   const words = laneCommands(tier, plan)[setup.variant]!
+  if (contained) makeTemporary(plan.temporary)
   let spawner = setup.spawner()
   const pipes = await spawner.start(words, contained).catch((error: unknown) => {
     // It was killed a moment ago, which shows only now: once more with the next one.
@@ -48,6 +50,10 @@ export class ShellLane {
 
   constructor(setup: LaneSetup) {
     this.#setup = setup
+  }
+
+  get plan(): LanePlan {
+    return this.#setup.plan
   }
 
   get owner(): Owner | undefined {

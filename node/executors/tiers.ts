@@ -10,6 +10,8 @@
  *   node are out of reach and every process is found by its user. Elsewhere tasks are the node's own user: what wiped its
  *   environment and left its parent is not found (docs/operations: isolation).
  *
+ * In all but the last, a lane has temporary directories of its own (temporary.ts).
+ *
  * In all of them a shell outside the reach of tasks, where the system allows it (pid 1), says `ended` when the helper
  * ended by itself, which tells a task that killed its own helper from a lane that broke.
  */
@@ -17,6 +19,7 @@ import { joinCommandLine, quoteWord } from '../../protocols/model/command-line.t
 import type { IsolationTier } from '../../protocols/model/machine.ts'
 import type { Owner } from '../ports.ts'
 import type { Trace } from './script.ts'
+import type { Temporary } from './temporary.ts'
 
 export interface LanePlan {
   /** The lane's user; only where the node is root. */
@@ -27,6 +30,8 @@ export interface LanePlan {
   hide: readonly string[]
   /** A directory below a hidden one that this lane's job must see. */
   keep: string | undefined
+  /** The lane's own temporary directories; not in `process-group`, which has no mounts of its own. */
+  temporary: Temporary
   /** Number of the lane. */
   index: number
   /** Unlikely to occur anywhere else; the same for all lanes of the node. */
@@ -58,7 +63,7 @@ export function laneCommands(tier: IsolationTier, plan: LanePlan): string[][] {
     case 'user+pidns':
       return [['unshare', ...namespaces, ...shell(`${mounts(plan)}${around(asOwner(plan))}`)]]
     case 'bwrap':
-      return [[...bubblewrap(plan), ...shell(around(helper))]]
+      return [true, false].map((bounded) => [...bubblewrap(plan, { bounded }), ...shell(around(helper))])
     case 'userns':
       return [
         // The task keeps its user's id: many programs behave differently, or refuse to run, as id 0.
@@ -89,21 +94,38 @@ function unprivilegedShell(plan: LanePlan, ...more: string[]): string[] {
 }
 
 /**
- * Shell text that hides and keeps, as pid 1 of new namespaces. What is kept is held open while it is covered, and bound
- * from there. `-n`: the machine's own table of mounts is not for lanes to write.
+ * Shell text that covers, hides and keeps, as pid 1 of new namespaces. What is kept is held open while it is covered, and
+ * bound from there. `-n`: the machine's own table of mounts is not for lanes to write.
  */
 function mounts(plan: LanePlan): string {
   const lines = ['set -e']
   const kept = plan.keep === undefined ? undefined : quoteWord(plan.keep)
+  const { covers, stays, memoryBytes } = plan.temporary
   if (kept !== undefined) lines.push(`exec 3<${kept}`)
+  // A shell's descriptors have one digit, and there are no more covers than three, each with what stays in it.
+  for (const [at, path] of stays.entries()) lines.push(`exec ${4 + at}<${quoteWord(path)}`)
+  for (const { path, from } of covers) {
+    if (from !== undefined) lines.push(`mount -n --bind ${quoteWord(from)} ${path}`)
+    else lines.push(`mount -n -t tmpfs -o mode=1777,nosuid,nodev,size=${memoryBytes} batchmesh ${path}`)
+  }
+  for (const [at, path] of stays.entries()) {
+    const stay = quoteWord(path)
+    lines.push(`mkdir -p ${stay}`, `mount -n --no-canonicalize --rbind /proc/self/fd/${4 + at} ${stay}`, `exec ${4 + at}<&-`)
+  }
   for (const path of plan.hide) lines.push(`mount -n -t tmpfs -o mode=711,size=64k,nr_inodes=256 batchmesh ${quoteWord(path)}`)
   if (kept !== undefined) lines.push(`mkdir -p ${kept}`, `mount -n --no-canonicalize --bind /proc/self/fd/3 ${kept}`, 'exec 3<&-')
   return `${lines.join('\n')}\nset +e\n`
 }
 
-function bubblewrap(plan: LanePlan): string[] {
+function bubblewrap(plan: LanePlan, options: { bounded: boolean }): string[] {
   const words = ['bwrap', '--unshare-user', '--unshare-pid', '--unshare-ipc', '--as-pid-1', '--die-with-parent']
   words.push('--dev-bind', '/', '/', '--proc', '/proc')
+  const { covers, stays, memoryBytes } = plan.temporary
+  for (const { path, from } of covers) {
+    if (from !== undefined) words.push('--bind', from, path)
+    else words.push(...(options.bounded ? ['--size', `${memoryBytes}`] : []), '--perms', '1777', '--tmpfs', path)
+  }
+  for (const path of stays) words.push('--bind', path, path)
   for (const path of plan.hide) words.push('--tmpfs', path)
   if (plan.keep !== undefined) words.push('--bind', plan.keep, plan.keep)
   for (const path of plan.hide) words.push('--remount-ro', path)

@@ -2,8 +2,11 @@
  * A program that stands for a node: it runs one wild task (task-lab.ts) and prints what came of it. The tests of kills start it, as
  * another user if need be, and kill it.
  *
- *     executor-driver.ts <tier> <root> <tag> hold|end|abort|terminate|spy
+ *     executor-driver.ts <tier> <root> <tag> hold|end|abort|terminate|spy|leave
  */
+import { existsSync, readdirSync } from 'node:fs'
+import { totalmem } from 'node:os'
+import { join } from 'node:path'
 import { isolationTierSchema } from '../../protocols/model/machine.ts'
 import { processesOf, TaskLab, untilCount, wildCount, wildScript } from './task-lab.ts'
 
@@ -49,6 +52,37 @@ if (mode === 'spy') {
     jobUid: 2,
   })
   console.log(JSON.stringify({ own: own.stdout, seen: stdout, unshared: unshared.stdout }))
+}
+if (mode === 'leave') {
+  // A job leaves files where every program does; its own next task finds them, another job's does not, nor the machine.
+  const places = '/tmp /var/tmp /dev/shm'
+  const each = (what: string) => `for place in ${places}; do ${what}; done`
+  const left = await lab.sh(
+    lane,
+    `${each(`echo $place >$place/left-${tag} && chmod 666 $place/left-${tag}`)}; mkdir /tmp/shut; chmod 0 /tmp/shut`,
+  )
+  const own = await lab.sh(lane, each(`cat $place/left-${tag}`))
+  const spy = await lab.lane(2)
+  const seen = await lab.sh(spy, each(`cat $place/left-${tag}`), { jobUid: 2 })
+  // Large files are on the disk; memory is bounded.
+  const kinds = await lab.sh(
+    spy,
+    `stat -f -c %T /tmp /var/tmp /dev/shm; stat -c %a ${places}; [ $(($(stat -f -c '%b*%S' /dev/shm))) -le ${totalmem()} ] && echo bounded`,
+    { jobUid: 2 },
+  )
+  const outside = places.split(' ').filter((place) => existsSync(join(place, `left-${tag}`)))
+  const [lanes] = readdirSync(join(lab.root, 'run'))
+  await lab.executor.close()
+  console.log(
+    JSON.stringify({
+      left: left.stderr,
+      own: own.stdout,
+      seen: seen.stdout,
+      kinds: kinds.stdout,
+      outside,
+      lanes: existsSync(join(lab.root, 'run', lanes!)),
+    }),
+  )
 }
 for (const pid of processesOf(tag)) process.kill(pid, 'SIGKILL')
 await lab.close()

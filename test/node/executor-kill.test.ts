@@ -1,5 +1,5 @@
 import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process'
-import { chownSync, mkdtempSync, rmSync } from 'node:fs'
+import { chownSync, mkdtempSync, rmSync, statfsSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -27,6 +27,9 @@ const cases: Case[] = [
   // One that left its parent and wiped its environment.
   { tier: 'process-group', user: 'an ordinary user', escaping: 1 },
 ]
+
+/** TMPFS_MAGIC of statfs(2). */
+const tmpfsType = 0x0102_1994
 
 const roots: string[] = []
 afterEach(() => {
@@ -72,6 +75,14 @@ describe.each(cases)('$tier as $user', (each) => {
   if (each.tier !== 'process-group') {
     can('S1: a task of another job sees neither files nor pipes nor the identity', async () => {
       expect(await drive(each, wildTag(), 'spy')).toEqual({ own: 'mine\n', seen: 'done\n', unshared: '' })
+    })
+
+    can('S1: what a job leaves in temporary directories is for its own tasks only, and goes with it', async () => {
+      const { kinds, ...outcome } = await drive(each, wildTag(), 'leave')
+      const own = '/tmp\n/var/tmp\n/dev/shm\n'
+      expect(outcome).toEqual({ left: '', own, seen: '', outside: [], lanes: false })
+      const disk = statfsSync(tmpdir()).type === tmpfsType ? 'tmpfs' : '(?!tmpfs).*'
+      expect(kinds).toMatch(new RegExp(`^${disk}\\n${disk}\\ntmpfs\\n1777\\n1777\\n1777\\nbounded\\n$`))
     })
   }
 
