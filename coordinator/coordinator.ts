@@ -22,6 +22,7 @@ import { WorkerSessions } from './sessions.ts'
 import { SpecCache } from './spec-cache.ts'
 import type { Store } from './store.ts'
 import { TaskFiles } from './task-files.ts'
+import { vetReports } from './vet.ts'
 import { viewStatus } from './view.ts'
 import { Watches } from './watches.ts'
 
@@ -116,7 +117,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
 
   const pipeline = new Pipeline({ state, store, now, perform, onPut: (key, value) => specs.keep(key, value), fatal: options.fatal })
   desk.attach(pipeline)
-  const sessions = new WorkerSessions(desk, wire, logger)
+  const sessions = new WorkerSessions(desk, wire, (reports) => vetReports(store, reports), logger)
   const status = () => viewStatus(state, meshId, { startTime, version: options.version, name: options.name }, delay.max / 1e6)
   const unserve = serveControl(wire, { state, store, desk, watches, files, homes, durable: () => pipeline.durable(), status, now })
   const ticker = setInterval(() => desk.post({ kind: 'tick' }), tickMs)

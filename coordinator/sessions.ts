@@ -1,7 +1,7 @@
 /** The coordinator's side of the worker sessions: what workers say becomes events, what the core wants said is sent. */
 
 import type { JobUid, PeerIdText } from '../protocols/ids.ts'
-import { type ClaimAnswer, type LeasesProtocol, leasesProtocol, type Verdict, type Welcome } from '../protocols/leases.ts'
+import { type ClaimAnswer, type LeasesProtocol, leasesProtocol, type Report, type Verdict, type Welcome } from '../protocols/leases.ts'
 import type { Logger } from '../protocols/logger.ts'
 import { type Session, serverSession } from '../protocols/rpc.ts'
 import type { Channel, Wire } from '../protocols/wire.ts'
@@ -9,6 +9,8 @@ import type { Desk } from './desk.ts'
 import type { Effect } from './events.ts'
 
 type WorkerSession = Session<LeasesProtocol['client'], LeasesProtocol['server']>
+/** Holds what machines report against what they were asked (vet.ts). */
+export type Vet = (reports: readonly Report[]) => Promise<readonly Report[]>
 type Note = Extract<Effect, { kind: 'beat' | 'stop' | 'release' | 'reserve' | 'retract' }>
 
 /** After the end of a session: a process that is ending may listen for a moment longer, and a machine that starts again answers only then. */
@@ -18,15 +20,17 @@ export class WorkerSessions {
   readonly #desk: Desk
   readonly #wire: Wire
   readonly #logger: Logger
+  readonly #vet: Vet
   /** The newest session of each worker. */
   readonly #sessions = new Map<PeerIdText, { session: WorkerSession; number: number }>()
   readonly #unserve: () => void
   #lastSession = 0
   #stopped = false
 
-  constructor(desk: Desk, wire: Wire, logger: Logger) {
+  constructor(desk: Desk, wire: Wire, vet: Vet, logger: Logger) {
     this.#desk = desk
     this.#wire = wire
+    this.#vet = vet
     this.#logger = logger
     this.#unserve = wire.serve(leasesProtocol, (channel) => this.#accept(channel))
   }
@@ -98,7 +102,8 @@ export class WorkerSessions {
           return this.#desk.ask<Welcome>({ kind: 'hello', ...from, roles, hello }, welcomed)
         },
         claim: (claim) => this.#desk.ask<ClaimAnswer>({ kind: 'claim', ...from, claim }),
-        report: ({ reports }) => this.#desk.ask<{ verdicts: Verdict[] }>({ kind: 'report', ...from, reports }),
+        report: async ({ reports }) =>
+          this.#desk.ask<{ verdicts: Verdict[] }>({ kind: 'report', ...from, reports: await this.#vet(reports) }),
       },
       notes: {
         heartbeat: (body) => this.#desk.post({ kind: 'heartbeat', ...from, ...body }),

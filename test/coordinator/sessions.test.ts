@@ -51,7 +51,7 @@ function setup(found: 'alive' | 'refused' = 'alive') {
       heard()
     },
   } as unknown as Pipeline)
-  const sessions = new WorkerSessions(desk, wire, silentLogger)
+  const sessions = new WorkerSessions(desk, wire, (reports) => Promise.resolve(reports), silentLogger)
   const [near, far] = loopbackPair({ peer, roles: ['worker'] }, leasesProtocol.maxFrameBytes)
   accept(far)
   const reserved: number[] = []
