@@ -85,6 +85,8 @@ async function stageOne(context: StageContext, file: ResourceFile): Promise<void
       message: `The resource file path ${file.filePath} leads out of the working directory.`,
     })
   }
+  // `.` is the place of a directory whose files lie in the working directory itself.
+  if (names.length === 0 && (file.httpUrl !== undefined || file.shared === true)) throw notADirectory(file)
   try {
     if (file.httpUrl !== undefined) return await stageUrl(context, file.httpUrl, names, modeOf(file))
     const id = file.blob!
@@ -92,6 +94,7 @@ async function stageOne(context: StageContext, file: ResourceFile): Promise<void
     try {
       await retryDamaged(async () => {
         await fetchBlob(context, id)
+        if (names.length === 0 && (await store.rows([id]))[0]?.kind === 'file') throw notADirectory(file)
         if (file.shared === true) await stageShared(context, id, names)
         else await stageBlob(context, id, names, modeOf(file))
       })
@@ -102,6 +105,14 @@ async function stageOne(context: StageContext, file: ResourceFile): Promise<void
     signal.throwIfAborted()
     throw stageFailure(file, error)
   }
+}
+
+function notADirectory({ filePath }: ResourceFile): TaskFailure {
+  return new TaskFailure({
+    category: 'usererror',
+    code: 'ResourceFileCreateFailed',
+    message: `The resource file path ${filePath} is the working directory itself: only a directory blob that is not shared can lie there. Give the file a name.`,
+  })
 }
 
 /** Says which file it is that could not be had from the web. */

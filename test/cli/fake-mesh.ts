@@ -124,6 +124,8 @@ export class FakeMesh implements FakeBlobs {
         const job = this.#job(jobId)
         return {
           results: tasks.map((spec) => {
+            if (JSON.stringify(spec).length > 1 << 20)
+              return { taskId: spec.id, error: { code: 'InvalidPropertyValue', message: 'The task is larger than 1 MiB' } }
             if (job.tasks.has(spec.id)) return { taskId: spec.id, error: { code: 'TaskExists', message: 'it exists already' } }
             job.tasks.set(spec.id, { spec, state: 'active', outputs: [], stdout: Buffer.alloc(0), stderr: Buffer.alloc(0) })
             void this.#run(jobId, spec.id)

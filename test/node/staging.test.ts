@@ -77,6 +77,25 @@ describe('inputs', () => {
     expect((await readdir(join(wd, 'data'), { recursive: true })).toSorted()).toEqual(['x', 'x/one', 'y'])
   })
 
+  it('can be a directory whose files lie in the working directory itself', async () => {
+    const tree = await importTree(home.store, [
+      { path: 'x/one', id: await put(home.store, Buffer.from('one')) },
+      { path: 'y', id: await put(home.store, Buffer.from('two')) },
+    ])
+    await staging.stage([{ filePath: '.', blob: tree.id }], wd, undefined, signal)
+    expect((await readdir(wd, { recursive: true })).toSorted()).toEqual(['x', 'x/one', 'y'])
+    expect(await readFile(join(wd, 'y'), 'utf8')).toBe('two')
+  })
+
+  it('that are no directory of the task’s own cannot be the working directory itself', async () => {
+    const blob = await put(home.store, Buffer.from('file'))
+    const tree = await importTree(home.store, [{ path: 'f', id: blob }])
+    for (const file of [{ blob }, { blob: tree.id, shared: true }, { httpUrl: 'http://127.0.0.1:1/' }])
+      await expect(staging.stage([{ filePath: './', ...file }], wd, undefined, signal)).rejects.toMatchObject(
+        failsWith('ResourceFileCreateFailed', /is the working directory itself/),
+      )
+  })
+
   it.skipIf(!isRoot)('belong to the task where the node is root (skipped for ordinary users: only root gives files away)', async () => {
     const blob = await put(home.store, randomBytes(100_000))
     await staging.stage([{ filePath: 'd/f', blob }], wd, nobody, signal)

@@ -49,6 +49,8 @@ export class Results {
   readonly outputs: Output[] = []
   /** What could not be fetched or written, a sentence each. */
   readonly problems: string[] = []
+  /** The first problem that keeps an output from whoever comes next, such as the reduce step. */
+  missing: string | undefined
   readonly #mesh: Mesh
   readonly #options: ResultOptions
   readonly #queue: TaskEvent[] = []
@@ -92,7 +94,7 @@ export class Results {
       expected = await this.#options.expected(taskId)
     } catch (error) {
       if (!this.#options.signal.aborted)
-        this.problems.push(`The outputs of task ${taskId} are not taken: what it was asked for is not known: ${toMeshError(error).message}`)
+        this.#refuse(`The outputs of task ${taskId} are not taken: what it was asked for is not known: ${toMeshError(error).message}`)
       return
     }
     const { patterns, before } = expected
@@ -101,10 +103,15 @@ export class Results {
       if (before.get(output.path) === output.blob) continue
       if (isWanted(output.path)) await this.#take({ taskId, ...output })
       else
-        this.problems.push(
+        this.#refuse(
           `The machine that ran task ${taskId} reported an output ${output.path}, which none of its patterns names (${patterns.join(', ') || 'it has none'}). It is not taken.`,
         )
     }
+  }
+
+  #refuse(problem: string): void {
+    this.problems.push(problem)
+    this.missing ??= problem
   }
 
   async #take(output: Output): Promise<void> {

@@ -1,5 +1,5 @@
 /** One `batchmesh run`, from the first upload to the exit code. */
-import { MeshError } from '../../../protocols/errors.ts'
+import { MeshError, toMeshError } from '../../../protocols/errors.ts'
 import type { ResourceFile } from '../../../protocols/model/task.ts'
 import { Uploader } from '../../mesh/blobs.ts'
 import type { Mesh } from '../../mesh/client.ts'
@@ -8,6 +8,7 @@ import { showBytes, showDuration } from '../format.ts'
 import { addTasks } from '../submit.ts'
 import { Failures } from './failures.ts'
 import { follow } from './follow.ts'
+import { collision, gather } from './gather.ts'
 import { Interrupts } from './interrupts.ts'
 import { type RunPlan, reduceId } from './plan.ts'
 import { makeProgress, type Progress } from './progress.ts'
@@ -41,7 +42,10 @@ export class Run {
   readonly #positions = new Map<string, number>()
   /** What lay in the reduce step's directory before it ran. */
   readonly #reduceInputs = new Map<string, string>()
+  #reduceIsIn = false
   readonly #began = Date.now()
+  /** How far the job is: `sending` until the answer to its submission is here, then it is known to be this run's. */
+  #job: 'none' | 'sending' | 'ours' = 'none'
   #succeeded = 0
   #failed = 0
 
@@ -59,13 +63,11 @@ export class Run {
   async execute(): Promise<number> {
     const { jobId } = this.#options
     const { signal } = this.#interrupts
-    let isSubmitted = false
     try {
       // Without a coordinator there is nothing to upload for. From here on a lost one is waited for.
       await this.#checkNames()
       const uploads = await this.#upload()
       await this.#addJob()
-      isSubmitted = true
       await this.#submit(uploads)
       this.#interrupts.allowDetach()
       if (this.#options.detach) {
@@ -75,8 +77,9 @@ export class Run {
       }
       return await this.#watch(uploads)
     } catch (error) {
-      if (!signal.aborted) throw error
-      return await this.#left(isSubmitted)
+      if (signal.aborted) return await this.#left()
+      await this.#giveUp('SubmissionFailed')
+      throw error
     } finally {
       this.#interrupts.close()
       this.#progress.stop()
@@ -121,12 +124,31 @@ export class Run {
 
   async #addJob(): Promise<void> {
     const { jobId, poolId, isOwnId } = this.#options
+    this.#job = 'sending'
     try {
       const job = { id: jobId, usesTaskDependencies: this.#plan.request.reduce !== undefined, ...(poolId === undefined ? {} : { poolId }) }
       await this.#mesh.control.call('addJob', job, { signal: this.#interrupts.signal, persist: true })
     } catch (error) {
       // A repeated request whose first answer was lost finds its own job.
       if (!isOwnId || !(error instanceof MeshError) || error.code !== 'JobExists') throw error
+    }
+    this.#job = 'ours'
+  }
+
+  /** Whether a job of this id can only be this run's. */
+  get #isOurs(): boolean {
+    return this.#job === 'ours' || (this.#job === 'sending' && this.#options.isOwnId)
+  }
+
+  /** After a failure: a job that nobody will complete must not stay for ever. */
+  async #giveUp(terminateReason: string): Promise<void> {
+    const { jobId } = this.#options
+    if (!this.#isOurs) return
+    try {
+      await this.#mesh.control.call('terminateJob', { jobId, terminateReason })
+    } catch (error) {
+      const { code, message } = toMeshError(error)
+      if (code !== 'JobNotFound' && code !== 'JobCompleted') this.#context.say(`batchmesh: job ${jobId} could not be stopped: ${message}`)
     }
   }
 
@@ -202,12 +224,22 @@ export class Run {
         },
       })
     this.#progress.tasks(plan.count)
-    let end = await until(plan.count).finally(() => silence.stop())
-    await this.#settle(results)
-    if (end === 'complete' && plan.request.reduce !== undefined && (await this.#submitReduce(uploads, results))) {
-      this.#progress.tasks(plan.count + 1, 'reducing')
-      end = await until(plan.count + 1)
+    let end: 'complete' | 'ended' | 'failed'
+    try {
+      end = await until(plan.count).finally(() => silence.stop())
       await this.#settle(results)
+      if (end === 'complete' && plan.request.reduce !== undefined && (await this.#submitReduce(uploads, results))) {
+        this.#progress.tasks(plan.count + 1, 'reducing')
+        end = await until(plan.count + 1)
+        await this.#settle(results)
+      }
+    } catch (error) {
+      if (signal.aborted) throw error
+      // What has come so far is shown all the same. Without a reduce step to come, the job goes on by itself.
+      end = 'failed'
+      await results.settled()
+      results.problems.push(`Job ${jobId} could not be followed to its end: ${toMeshError(error).message}`)
+      if (plan.request.reduce !== undefined && !this.#reduceIsIn) await this.#giveUp('ReduceNotRun')
     }
     this.#progress.stop()
     return await this.#report(results, end)
@@ -222,27 +254,29 @@ export class Run {
   async #submitReduce(uploads: Uploads, results: Results): Promise<boolean> {
     const { jobId } = this.#options
     const { signal } = this.#interrupts
-    const problem = this.#failed > 0 ? `${this.#failed} of its tasks failed` : collision(results.outputs)
+    let problem = this.#failed > 0 ? `${this.#failed} of its tasks failed` : (results.missing ?? collision(results.outputs))
+    if (problem === undefined) {
+      for (const { path, blob } of results.outputs) this.#reduceInputs.set(path, blob)
+      try {
+        const files = await gather(this.#mesh, results.outputs, signal)
+        await addTasks(this.#mesh, jobId, [this.#plan.reduceSpec([...uploads.shared, ...files])], { signal, isOwnJob: true })
+        this.#reduceIsIn = true
+      } catch (error) {
+        if (signal.aborted) throw error
+        problem = toMeshError(error).message
+      }
+    }
     if (problem !== undefined) {
-      if (this.#failed === 0) results.problems.push(problem)
+      if (this.#failed === 0 && !results.problems.includes(problem)) results.problems.push(problem)
       this.#context.say(`The reduce step is not run: ${problem}`)
-      await this.#mesh.control.call('terminateJob', { jobId, terminateReason: 'ReduceNotRun' }, { signal, persist: true })
+      await this.#giveUp('ReduceNotRun')
       return false
     }
-    const files = results.outputs.map(
-      ({ path, blob, mode }): ResourceFile => ({
-        filePath: path,
-        blob,
-        ...(mode === undefined || (mode & 0o111) === 0 ? {} : { fileMode: '0770' }),
-      }),
-    )
-    for (const { path, blob } of results.outputs) this.#reduceInputs.set(path, blob)
-    await addTasks(this.#mesh, jobId, [this.#plan.reduceSpec([...uploads.shared, ...files])], { signal, isOwnJob: true })
     await this.#endByItself()
     return true
   }
 
-  async #report(results: Results, end: 'complete' | 'ended'): Promise<number> {
+  async #report(results: Results, end: 'complete' | 'ended' | 'failed'): Promise<number> {
     const { jobId } = this.#options
     const context = this.#context
     const notRun = this.#plan.count - this.#positionsSeen()
@@ -287,35 +321,23 @@ export class Run {
   }
 
   /** Ends as the user decided at the interruption. */
-  async #left(isSubmitted: boolean): Promise<number> {
+  async #left(): Promise<number> {
     const { jobId } = this.#options
     const context = this.#context
     this.#progress.stop()
-    if (!isSubmitted) context.say('batchmesh: interrupted; nothing was submitted')
+    if (this.#job === 'none') context.say('batchmesh: interrupted; nothing was submitted')
+    else if (!this.#isOurs)
+      context.say(`batchmesh: interrupted while job ${jobId} was being submitted; whether it is there: batchmesh job show ${jobId}`)
     else if (this.#interrupts.decision === 'stop') {
-      await this.#mesh.control.call('terminateJob', { jobId, terminateReason: 'UserTerminate' })
+      await this.#mesh.control.call('terminateJob', { jobId, terminateReason: 'UserTerminate' }).catch((error: unknown) => {
+        if (this.#job === 'ours' || toMeshError(error).code !== 'JobNotFound') throw error
+      })
       context.say(`batchmesh: interrupted; job ${jobId} is being stopped`)
     } else {
       const reduce =
-        this.#plan.request.reduce !== undefined && !this.#reduceIsIn() ? ' Its reduce step has not been submitted and will not run.' : ''
+        this.#plan.request.reduce !== undefined && !this.#reduceIsIn ? ' Its reduce step has not been submitted and will not run.' : ''
       context.say(`batchmesh: detached; job ${jobId} goes on.${reduce} Wait for it: batchmesh job wait ${jobId}`)
     }
     return 130
   }
-
-  #reduceIsIn(): boolean {
-    return this.#reduceInputs.size > 0
-  }
-}
-
-/** Two tasks made a file of the same path, which the reduce step would get twice. */
-function collision(outputs: readonly Output[]): string | undefined {
-  const makers = new Map<string, string>()
-  for (const { path, taskId } of outputs) {
-    const other = makers.get(path)
-    if (other !== undefined && other !== taskId)
-      return `tasks ${other} and ${taskId} both made ${path}; name it by a placeholder, such as {name} or {index}`
-    makers.set(path, taskId)
-  }
-  return undefined
 }
