@@ -46,9 +46,25 @@ export function pause(ms: number, signal?: AbortSignal): Promise<void> {
   })
 }
 
+/** Pauses between attempts: each twice as long as the one before. */
+export class Backoff {
+  #nextMs = firstPauseMs
+
+  async pause(signal?: AbortSignal): Promise<void> {
+    const ms = this.#nextMs
+    this.#nextMs = Math.min(longestPauseMs, ms * 2)
+    await pause(ms, signal)
+  }
+
+  /** Something went on: the next pause is the shortest again. */
+  reset(): void {
+    this.#nextMs = firstPauseMs
+  }
+}
+
 /** Repeats `attempt` until it succeeds, fails for another reason than the mesh being out of reach, or is aborted. */
 export async function persistently<T>(attempt: () => Promise<T>, trouble: Trouble, signal?: AbortSignal): Promise<T> {
-  let pauseMs = firstPauseMs
+  const backoff = new Backoff()
   let lost = false
   for (;;) {
     try {
@@ -60,8 +76,7 @@ export async function persistently<T>(attempt: () => Promise<T>, trouble: Troubl
       if (!lost) trouble.lost(error)
       lost = true
     }
-    await pause(pauseMs, signal)
-    pauseMs = Math.min(longestPauseMs, pauseMs * 2)
+    await backoff.pause(signal)
   }
 }
 

@@ -1,7 +1,7 @@
 /** Watching a job across broken sessions: after each reconnection the coordinator replays what is complete. */
 import type { ControlProtocol, JobEvents } from '../../protocols/control.ts'
 import { MeshError } from '../../protocols/errors.ts'
-import { isOutOfReach, type Line, persistently, type Trouble } from './sessions.ts'
+import { Backoff, isOutOfReach, type Line, persistently, type Trouble } from './sessions.ts'
 
 export type ControlLine = Line<ControlProtocol['client'], ControlProtocol['server']>
 /** What a watch shows: the state at its start (no events), then changes. */
@@ -50,7 +50,11 @@ export async function* watchJob(
   jobId: string,
   signal: AbortSignal,
 ): AsyncGenerator<JobChange> {
+  // Every session begins with a replay: one that brings no more of it than those before has broken at the same place.
+  const backoff = new Backoff()
+  let mostCompleted = 0
   for (;;) {
+    let completed = 0
     const { session, start } = await persistently(
       async () => {
         const session = await line.session()
@@ -76,8 +80,14 @@ export async function* watchJob(
       yield { events: [], counts: start.counts, jobState: start.jobState }
       for (;;) {
         const next = queue.shift()
-        if (next !== undefined) yield next
-        else if (signal.aborted) throw new MeshError('Aborted')
+        if (next !== undefined) {
+          completed += next.events.filter(({ state }) => state === 'completed').length
+          if (completed > mostCompleted) {
+            mostCompleted = completed
+            backoff.reset()
+          }
+          yield next
+        } else if (signal.aborted) throw new MeshError('Aborted')
         else if (ended) break
         else await new Promise<void>((resolve) => (wake = resolve))
       }
@@ -87,5 +97,6 @@ export async function* watchJob(
       hub.stop(start.watchId)
       if (!session.isClosed) session.call('unwatch', { watchId: start.watchId }).catch((error: unknown) => void isOutOfReach(error))
     }
+    await backoff.pause(signal)
   }
 }
