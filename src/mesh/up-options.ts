@@ -39,6 +39,8 @@ export interface RunningNode {
   readonly how: 'founded' | 'joined' | 'resumed'
   /** A token that lets another machine join, when a mesh was founded. */
   readonly invitation?: string
+  /** What it lends to the mesh, and as what. */
+  readonly lends: { readonly cores: number; readonly memoryMiB: number; readonly class: MachineClass; readonly labels: Labels }
   /** The user that tasks run as. */
   readonly taskUser: string
   /** Resolves when the node has ended: stopped by {@link stop}, by `batchmesh down` or by `batchmesh leave`. Rejects if it broke. */

@@ -36,10 +36,12 @@ export async function startNode(options: UpOptions): Promise<RunningNode> {
     started = running
     await running.start()
     const invitation = how === 'founded' ? (await node.membership.invite(firstInvitation)).token : undefined
+    const { name, class: machineClass, capacity, labels } = node.machine()
     return {
       peer: node.host.peer,
       meshId: membership.mesh,
-      name: node.machine().name,
+      name,
+      lends: { cores: capacity.cores, memoryMiB: capacity.memoryMiB, class: machineClass, labels },
       addresses: node.host.addresses(),
       how,
       invitation,

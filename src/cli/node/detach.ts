@@ -4,15 +4,22 @@ import { mkdir, open, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { LogLevel } from '../../mesh/log.ts'
-import type { UpOptions } from '../../mesh/up-options.ts'
+import type { Settings } from '../../mesh/settings.ts'
 import type { Context } from '../context.ts'
 
 interface Ready {
   ready: { peer: string; meshId: string; welcome: string }
 }
 
+export interface Detached {
+  dataDir: string
+  join: string | undefined
+  settings: Settings
+  logLevel: LogLevel
+}
+
 /** Starts the node, waits until it is ready or has failed, and answers the exit code. */
-export async function detach(context: Context, options: Omit<UpOptions, 'log'>, logLevel: LogLevel): Promise<number> {
+export async function detach(context: Context, options: Detached): Promise<number> {
   const logDirectory = join(options.dataDir, 'log')
   await mkdir(logDirectory, { recursive: true, mode: 0o700 })
   const logPath = join(logDirectory, 'node.log')
@@ -21,7 +28,7 @@ export async function detach(context: Context, options: Omit<UpOptions, 'log'>, 
   const ending = import.meta.url.endsWith('.ts') ? 'ts' : 'js'
   const main = fileURLToPath(new URL(`../main.${ending}`, import.meta.url))
   const { BATCHMESH_JOIN: _, ...env } = context.world.env
-  const child = spawn(process.execPath, [...process.execArgv, main, ...words(options, logLevel)], {
+  const child = spawn(process.execPath, [...process.execArgv, main, ...words(options)], {
     detached: true,
     cwd: context.world.cwd,
     stdio: ['ignore', log.fd, log.fd, 'ipc'],
@@ -53,15 +60,19 @@ export async function detach(context: Context, options: Omit<UpOptions, 'log'>, 
   return outcome === 0 ? 1 : outcome
 }
 
-function words(options: Omit<UpOptions, 'log'>, logLevel: LogLevel): string[] {
-  const list = ['up', '--data', options.dataDir, '--port', String(options.port), '--class', options.class, '--log-level', logLevel]
-  for (const address of options.listen) list.push('--listen', address)
-  for (const address of options.announce) list.push('--announce', address)
-  for (const address of options.bootstrap) list.push('--bootstrap', address)
-  if (!options.mdns) list.push('--no-mdns')
-  if (options.lendCpus !== undefined) list.push('--lend-cpus', String(options.lendCpus))
-  if (options.lendMemoryMiB !== undefined) list.push('--lend-memory', `${options.lendMemoryMiB}MiB`)
-  for (const [name, value] of Object.entries(options.labels)) list.push('--label', `${name}=${value}`)
-  if (options.name !== undefined) list.push('--name', options.name)
+/** The settings whole: what earlier starts left is in them already. */
+function words({ dataDir, settings, logLevel }: Detached): string[] {
+  const list = ['up', '--data', dataDir, '--defaults', '--log-level', logLevel]
+  const { port, mdns, lendCpus, lendMemoryMiB, name } = settings
+  if (port !== undefined) list.push('--port', String(port))
+  if (settings.class !== undefined) list.push('--class', settings.class)
+  for (const address of settings.listen ?? []) list.push('--listen', address)
+  for (const address of settings.announce ?? []) list.push('--announce', address)
+  for (const address of settings.bootstrap ?? []) list.push('--bootstrap', address)
+  if (mdns !== undefined) list.push(mdns ? '--mdns' : '--no-mdns')
+  if (lendCpus !== undefined) list.push('--lend-cpus', String(lendCpus))
+  if (lendMemoryMiB !== undefined) list.push('--lend-memory', `${lendMemoryMiB}MiB`)
+  for (const [label, value] of Object.entries(settings.labels ?? {})) list.push('--label', `${label}=${value}`)
+  if (name !== undefined) list.push('--name', name)
   return list
 }

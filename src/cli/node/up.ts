@@ -7,21 +7,23 @@ import { MeshError } from '../../../protocols/errors.ts'
 import { memoryMiB } from '../../../protocols/model/vm-sizes.ts'
 import { defaultPort } from '../../config.ts'
 import type { LogLevel } from '../../mesh/log.ts'
+import type { Settings } from '../../mesh/settings.ts'
 import type { RunningNode, UpOptions } from '../../mesh/up-options.ts'
 import { type Context, collect, integer, pairs, zeroOrMore } from '../context.ts'
 
 interface Options {
   join?: string
-  port: string
+  port?: string
   listen?: string[]
   announce?: string[]
   bootstrap?: string[]
-  mdns: boolean
+  mdns?: boolean
   lendCpus?: string
   lendMemory?: string
   label?: string[]
-  class: 'dedicated' | 'low-priority'
+  class?: 'dedicated' | 'low-priority'
   name?: string
+  defaults?: boolean
   detach?: boolean
   logLevel: LogLevel
 }
@@ -30,23 +32,26 @@ export function register(program: Command, context: Context): void {
   const command = program
     .command('up')
     .description(
-      'Starts this machine’s node. The first start founds a mesh (this machine is then its coordinator) and prints how to add another machine; with --join it joins one. Later starts resume what the data directory holds.',
+      'Starts this machine’s node. The first start founds a mesh (this machine is then its coordinator) and prints how to add another machine; with --join it joins one. Later starts resume what the data directory holds, with the options given last.',
     )
     .option('--join <token>', 'join a mesh: the token, a file that holds it, or - for standard input')
-    .option('--port <number>', 'TCP port to listen on; 0 picks a free one', String(defaultPort))
+    .option('--port <number>', `TCP port to listen on, default ${defaultPort}; 0 picks a free one`)
     .option('--listen <address>', 'address to listen on, default all; may repeat', collect)
     .option('--announce <multiaddr>', 'address to tell others; may repeat', collect)
     .option('--bootstrap <multiaddr>', 'peer to dial first; may repeat', collect)
+    .option('--mdns', 'look for peers on the local network (the default)')
     .option('--no-mdns', 'do not look for peers on the local network')
     .option('--lend-cpus <number>', 'cores to lend, default all; 0: runs no tasks')
     .option('--lend-memory <amount>', 'memory to lend, such as 8GiB')
     .option('--label <name=value>', 'label that pools and tasks can ask for; may repeat', collect)
     .addOption(
-      new Option('--class <class>', 'low-priority machines may leave at any time')
-        .choices(['dedicated', 'low-priority'])
-        .default('dedicated'),
+      new Option('--class <class>', 'low-priority machines may leave at any time; default dedicated').choices([
+        'dedicated',
+        'low-priority',
+      ]),
     )
     .option('--name <name>', 'name shown for this machine, default its host name')
+    .option('--defaults', 'forget the options of earlier starts')
     .option('--detach', 'return when the node is ready and leave it running')
     .addOption(new Option('--log-level <level>').choices(['debug', 'info', 'warn', 'error']).default('info'))
     .addHelpText(
@@ -58,31 +63,37 @@ Examples:
   batchmesh up --lend-cpus 4 --class low-priority --label room=lab`,
     )
   context.action<Options>(command, async (options) => {
-    const chosen = await upOptions(options, context)
+    const { mergeSettings, readSettings } = await import('../../mesh/settings.ts')
+    const given = settingsOf(options)
+    const join = await joinToken(options.join ?? context.world.env.BATCHMESH_JOIN, context)
+    const settings = mergeSettings(options.defaults === true ? {} : await readSettings(context.dataDir), given)
     if (options.detach === true) {
       const { detach } = await import('./detach.ts')
-      return detach(context, chosen, options.logLevel)
+      return detach(context, { dataDir: context.dataDir, join, settings, logLevel: options.logLevel })
     }
-    return runNode(context, chosen, options.logLevel)
+    return runNode(context, join, settings, options.logLevel)
   })
 }
 
-async function upOptions(options: Options, context: Context): Promise<Omit<UpOptions, 'log'>> {
-  const port = integer(options.port, '--port', 0, 65_535)!
+/** What was given on the command line. */
+function settingsOf(options: Options): Settings {
   return {
-    dataDir: context.dataDir,
-    join: await joinToken(options.join ?? context.world.env.BATCHMESH_JOIN, context),
-    port,
-    listen: options.listen ?? [],
-    announce: options.announce ?? [],
-    bootstrap: options.bootstrap ?? [],
+    port: integer(options.port, '--port', 0, 65_535),
+    listen: options.listen,
+    announce: options.announce,
+    bootstrap: options.bootstrap,
     mdns: options.mdns,
     lendCpus: zeroOrMore(options.lendCpus, '--lend-cpus'),
     lendMemoryMiB: options.lendMemory === undefined ? undefined : memoryMiB(options.lendMemory),
-    labels: Object.fromEntries(pairs(options.label, '--label')),
+    labels: options.label === undefined ? undefined : Object.fromEntries(pairs(options.label, '--label')),
     class: options.class,
-    name: options.name ?? hostname(),
+    name: options.name,
   }
+}
+
+function withDefaults(settings: Settings): Omit<UpOptions, 'dataDir' | 'join' | 'log'> {
+  const { port = defaultPort, listen = [], announce = [], bootstrap = [], mdns = true, labels = {}, name = hostname() } = settings
+  return { ...settings, port, listen, announce, bootstrap, mdns, labels, class: settings.class ?? 'dedicated', name }
 }
 
 /** The token itself, or what the file or standard input holds. */
@@ -109,12 +120,16 @@ async function joinToken(given: string | undefined, context: Context): Promise<s
 }
 
 /** Runs the node in this process until it has ended. */
-async function runNode(context: Context, options: Omit<UpOptions, 'log'>, least: LogLevel): Promise<number> {
-  const { world } = context
-  const [{ startNode }, { makeLog }] = await Promise.all([import('../../mesh.ts'), import('../../mesh/log.ts')])
+async function runNode(context: Context, join: string | undefined, settings: Settings, least: LogLevel): Promise<number> {
+  const { world, dataDir } = context
+  const [{ startNode }, { makeLog }, { writeSettings }] = await Promise.all([
+    import('../../mesh.ts'),
+    import('../../mesh/log.ts'),
+    import('../../mesh/settings.ts'),
+  ])
   const log = makeLog({ readable: world.stderr.isTTY, least, write: (line) => void world.stderr.write(line) })
-  if (options.join !== undefined) await world.stdout.write(`${joiningMeans}\n`)
-  const node = await startNode({ ...options, log })
+  if (join !== undefined) await world.stdout.write(`${joiningMeans}\n`)
+  const node = await startNode({ ...withDefaults(settings), dataDir, join, log })
   let interrupts = 0
   const unhook = world.onInterrupt(() => {
     interrupts += 1
@@ -122,6 +137,8 @@ async function runNode(context: Context, options: Omit<UpOptions, 'log'>, least:
     node.stop({ drain: false }).catch((error: unknown) => log('error', 'the node did not stop cleanly', { error }))
   })
   try {
+    // Not before it runs: options that it cannot start with are not to come back.
+    await writeSettings(dataDir, settings).catch((error: unknown) => log('warn', 'the options of this start could not be kept', { error }))
     await world.stdout.write(welcome(node))
     // A detaching parent waits for this.
     process.send?.({ ready: { peer: node.peer, meshId: node.meshId, welcome: welcome(node) } })
@@ -137,6 +154,7 @@ export const joiningMeans = 'Joining means: submitters of this mesh can run prog
 /** What is printed when the node is ready. */
 export function welcome(node: RunningNode): string {
   const lines = [`Node ${node.name} (${node.peer}) ${verbs[node.how]} mesh ${node.meshId}.`]
+  lines.push(lendingOf(node))
   if (node.how === 'joined') lines.push(`Submitters of this mesh can run programs here as user ${node.taskUser}.`)
   if (node.invitation !== undefined) {
     lines.push(
@@ -149,6 +167,15 @@ export function welcome(node: RunningNode): string {
     )
   }
   return `${lines.join('\n')}\n`
+}
+
+function lendingOf({ lends }: RunningNode): string {
+  const labels = Object.entries(lends.labels).map(([name, value]) => `${name}=${value}`)
+  const what =
+    lends.cores === 0
+      ? 'It runs no tasks'
+      : `It lends ${lends.cores} ${lends.cores === 1 ? 'core' : 'cores'} and ${lends.memoryMiB} MiB of memory`
+  return `${what}, as a ${lends.class} machine${labels.length === 0 ? '' : ` with ${labels.join(', ')}`}.`
 }
 
 const verbs = { founded: 'founded', joined: 'joined', resumed: 'is back in' } as const
