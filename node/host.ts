@@ -160,10 +160,15 @@ export class Host implements Wire {
     return () => this.#handlers.delete(handler)
   }
 
-  /** Stays connected with a peer: dials again for ever. Returns how to stop. */
-  keepConnected(peer: PeerIdText, addresses: readonly string[] = []): () => void {
+  /** Stays connected with a peer: dials again for ever, in the end rarely if `patient`. Returns how to stop. */
+  keepConnected(peer: PeerIdText, addresses: readonly string[] = [], options: { patient?: boolean } = {}): () => void {
     this.#book.learn(peer, addresses)
-    return peer === this.peer ? () => {} : this.#dialer.keep(peer)
+    return peer === this.peer ? () => {} : this.#dialer.keep(peer, options)
+  }
+
+  /** Whether an address of the peer was ever heard of. */
+  knowsAddress(peer: PeerIdText): boolean {
+    return this.#book.of(peer).length > 0
   }
 
   learn(peer: PeerIdText, addresses: readonly string[]): void {

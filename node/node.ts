@@ -17,6 +17,7 @@ import { openJournal } from './journal.ts'
 import { type Layout, layoutOf, prepareDataDir, privatePaths } from './layout.ts'
 import type { Membership } from './membership.ts'
 import { type MembershipService, startMembership } from './membership-service.ts'
+import { reachMembers } from './reach-members.ts'
 import { freeDiskMiB, lend, measureMachine } from './resources.ts'
 import { createStaging } from './staging.ts'
 import { closeHashPool } from './store/hash-pool.ts'
@@ -99,6 +100,7 @@ export async function startNode(options: NodeOptions): Promise<MeshNode> {
     })
     closers.push(() => host.stop())
     closers.push(host.keepConnected(membership.founderPeer, membership.founderAddresses))
+    closers.push(reachMembers({ host, membership }))
     const service = startMembership({
       wire: host,
       membership,

@@ -1,6 +1,6 @@
 /** Keeps connections to certain peers: dials again for ever, backing off with jitter, and at once when a peer is sighted. */
 import type { PeerIdText } from '../../protocols/ids.ts'
-import { redialDelayMs } from './backoff.ts'
+import { patientCapMs, redialDelayMs } from './backoff.ts'
 
 export interface DialerOptions {
   isConnected: (peer: PeerIdText) => boolean
@@ -12,6 +12,7 @@ export interface DialerOptions {
 
 interface Kept {
   failures: number
+  isPatient: boolean
   timer: ReturnType<typeof setTimeout> | undefined
   dialling: boolean
   /** Sighted while a dial was under way. */
@@ -26,12 +27,13 @@ export class Dialer {
     this.#options = options
   }
 
-  /** Returns how to stop. */
-  keep(peer: PeerIdText): () => void {
-    if (!this.#kept.has(peer)) {
-      this.#kept.set(peer, { failures: 0, timer: undefined, dialling: false, again: false })
+  /** Returns how to stop. `patient`: after many failures it is dialled only now and then. */
+  keep(peer: PeerIdText, { patient = false }: { patient?: boolean } = {}): () => void {
+    const known = this.#kept.get(peer)
+    if (known === undefined) {
+      this.#kept.set(peer, { failures: 0, isPatient: patient, timer: undefined, dialling: false, again: false })
       this.sighted(peer)
-    }
+    } else known.isPatient &&= patient
     return () => {
       clearTimeout(this.#kept.get(peer)?.timer)
       this.#kept.delete(peer)
@@ -83,7 +85,8 @@ export class Dialer {
 
   #schedule(peer: PeerIdText, kept: Kept): void {
     if (kept.timer !== undefined || kept.dialling) return
-    const delayMs = redialDelayMs(kept.failures, (this.#options.random ?? Math.random)())
+    const random = (this.#options.random ?? Math.random)()
+    const delayMs = redialDelayMs(kept.failures, random, kept.isPatient ? patientCapMs : undefined)
     kept.timer = setTimeout(() => {
       kept.timer = undefined
       void this.#dial(peer, kept)
