@@ -1,8 +1,8 @@
-import { readdir, readFile } from 'node:fs/promises'
+import { mkdir, open, readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, it, type TestContext } from 'vitest'
-import { MeshLab, type NodeProcess } from './support/mesh-lab.ts'
-import { cores, counted, jobOf, lendAll, lendNone, sh, submit, succeed, Traces, taskOf, tasksOf } from './support/work.ts'
+import { batchmesh, MeshLab, type NodeProcess } from './support/mesh-lab.ts'
+import { cores, counted, jobOf, lendAll, lendNone, processesWith, sh, submit, succeed, Traces, taskOf, tasksOf } from './support/work.ts'
 
 interface Mesh {
   lab: MeshLab
@@ -145,6 +145,68 @@ describe('a worker', () => {
       expect(starts.get(id)).toBeLessThanOrEqual(1 + executionInfo.requeueCount)
     }
     expect(tasks.filter((task) => task.executionInfo.requeueCount > 0).length).toBeLessThanOrEqual(cores)
+  })
+})
+
+describe('a disk', () => {
+  const isRoot = process.getuid?.() === 0
+  if (!isRoot) console.log('skipped: a disk that is full needs root, to mount one')
+  /** Words in front of a node's command that put a directory of its data on a small file system, which only that node sees. */
+  async function onSmallDisk(lab: MeshLab, name: string, directory: string): Promise<string[]> {
+    const path = join(lab.dataDir(name), directory)
+    await mkdir(path, { recursive: true })
+    return ['unshare', '--mount', 'sh', '-c', `mount -t tmpfs -o size=1m none ${path} && exec "$0" "$@"`]
+  }
+  async function fillDisk({ pid, dataDir }: NodeProcess, directory: string): Promise<void> {
+    const fill = await open(`/proc/${pid}/root${dataDir}/${directory}/fill`, 'w')
+    await expect(fill.writeFile(Buffer.alloc(2 << 20))).rejects.toThrow('ENOSPC')
+    await fill.close()
+  }
+
+  it.skipIf(!isRoot)('L5: that takes no more of the coordinator’s rows ends it, and what is not on it is not acknowledged', async (t) => {
+    const lab = await MeshLab.create(t)
+    const founder = await lab.up('founder', { args: lendNone, within: await onSmallDisk(lab, 'founder', 'coordinator') })
+    await submit(lab, founder, 'j', [])
+    await fillDisk(founder, 'coordinator')
+    // More than the rest of the last page of its log.
+    const tasks = Array.from({ length: 40 }, (_, n) => ({ id: `t${n}`, commandLine: `echo ${'x'.repeat(1000)}` }))
+    const making = lab.spawn([batchmesh, '--data', founder.dataDir, 'task', 'create', 'j', '--json-file', '-'])
+    making.child.stdin!.end(JSON.stringify(tasks))
+    const { code, stderr } = await founder.exited
+    expect(code).toBe(1)
+    expect(stderr).toContain('No space left on device')
+    // It waits for the node to come back.
+    expect(making.stdout()).toBe('')
+  })
+
+  it.skipIf(!isRoot)('L5: that takes no more of the journal ends the node, with a sentence, and all that runs there', async (t) => {
+    const { lab, traces, founder } = await mesh(t, 0)
+    const worker = await lab.up('w1', { join: founder, args: lendAll, within: await onSmallDisk(lab, 'w1', 'journal') })
+    await lab.json(founder, [
+      'pool',
+      'create',
+      'p',
+      '--vm-size',
+      'cores=1,memory=64MiB',
+      '--task-slots-per-node',
+      '4',
+      '--target-dedicated-nodes',
+      '1',
+    ])
+    const [starts, gate] = [await traces.file('starts'), await traces.file('gate')]
+    // What they leave in the journal is more than the rest of its last page.
+    const work = `echo start >> ${starts}; ${Traces.gate(gate)}; head -c 2000 /dev/zero | tr '\\0' x >&2; exit 1`
+    const tag = `86400.${process.pid}`
+    const tasks = [0, 1, 2].map((n) => ({ id: `t${n}`, commandLine: sh(work) }))
+    await submit(lab, founder, 'j', [...tasks, { id: 'left', commandLine: sh(`echo start >> ${starts}; sleep ${tag}`) }], { poolId: 'p' })
+    await lab.until('all run', async () => (await traces.lines('starts')).length === 4)
+    await founder.kill()
+    await fillDisk(worker, 'journal')
+    await traces.open('gate')
+    const { code, stderr } = await worker.exited
+    expect(code).toBe(1)
+    expect(stderr).toMatch(/batchmesh: The node journal cannot be written: .*No space left on device/)
+    await lab.until('nothing of it runs', async () => (await processesWith(tag)).length === 0)
   })
 })
 

@@ -19,6 +19,9 @@ beforeEach(async (t) => {
   tier = (await lab.json(node, ['machine', 'show', 'node'])).isolation
 })
 
+if (!isRoot) console.log('skipped: tasks have users of their own only where the node is root')
+if (cores < 2) console.log('skipped: one core runs no two tasks at once')
+
 const logs = async (ref: string) => (await lab.cli(node, ['task', 'logs', ref])).stdout
 
 describe('a task’s processes', () => {

@@ -1,5 +1,5 @@
 import { readFile, writeFile } from 'node:fs/promises'
-import { beforeEach, describe, expect, it } from 'vitest'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, onTestFailed, type TestContext } from 'vitest'
 import type { NodeView, PoolView } from '../../protocols/model/pool.ts'
 import type { TaskView } from '../../protocols/model/task.ts'
 import { MeshLab, type NodeProcess } from './support/mesh-lab.ts'
@@ -8,19 +8,43 @@ import { cores, counted, jobOf, lendAll, lendNone, sh, submit, succeed, Traces, 
 let lab: MeshLab
 let founder: NodeProcess
 let workers: NodeProcess[]
+let traces: Traces
+let tests = 0
 let gate: string
 let starts: string
 
-beforeEach(async (t) => {
+async function start(t?: TestContext): Promise<void> {
   lab = await MeshLab.create(t)
   founder = await lab.up('founder', { args: lendNone })
   workers = []
   for (const name of ['w1', 'w2'])
     workers.push(await lab.up(name, { join: founder, args: [...lendAll, '--label', `name=${name}`, '--log-level', 'warn'] }))
-  const traces = await Traces.create(lab)
-  gate = await traces.file('gate')
-  starts = await traces.file('starts')
-})
+  traces = await Traces.create(lab)
+}
+
+/** Files of one test alone. */
+async function fresh(): Promise<void> {
+  onTestFailed(() => console.error(lab.logs()))
+  tests += 1
+  gate = await traces.file(`gate-${tests}`)
+  starts = await traces.file(`starts-${tests}`)
+}
+
+/** One mesh for the tests of a block; what each leaves is removed after it. */
+function share(): void {
+  beforeAll(() => start())
+  beforeEach(fresh)
+  afterEach(async () => {
+    for (const { id } of (await lab.json(founder, ['job', 'list'])) as { id: string }[]) await lab.cli(founder, ['job', 'delete', id])
+    for (const id of ['p', 'q']) await lab.cli(founder, ['pool', 'delete', id])
+    await lab.until('all is given back', async () => {
+      const machines = (await lab.json(founder, ['machine', 'list'])) as { reserved: { cores: number } }[]
+      const jobs = (await lab.json(founder, ['job', 'list'])) as unknown[]
+      return jobs.length === 0 && machines.every(({ reserved }) => reserved.cores === 0)
+    })
+  })
+  afterAll(() => lab?.close())
+}
 
 const small = ['--vm-size', 'cores=1,memory=256MiB']
 const poolOf = (id: string) => lab.json(founder, ['pool', 'show', id]) as Promise<PoolView>
@@ -44,6 +68,8 @@ const startsOf = async () => counted((await readFile(starts, 'utf8')).split('\n'
 const explain = (...what: string[]) => lab.json(founder, ['explain', ...what]) as Promise<{ summary: string; details: string[] }>
 
 describe('a pool', () => {
+  share()
+
   it('takes machines of the mesh, spread, and gives them back', async () => {
     await create('p', 2)
     await steady('p', 2)
@@ -69,11 +95,12 @@ describe('a pool', () => {
     const why = await explain('p')
     expect(why.summary).toBe(`Pool p has ${2 * cores} of ${2 * cores + 1} nodes. No machine with 1 core; largest free: 0.`)
     expect(why.details).toContain('founder: 0 cores unreserved; the size needs 1')
-    await lab.up('w3', { join: founder, args: ['--lend-cpus', '1'] })
+    const w3 = await lab.up('w3', { join: founder, args: ['--lend-cpus', '1'] })
     await lab.until('w3 has a node', async () =>
       (await nodesOf('p')).some(({ machineName, state }) => machineName === 'w3' && state === 'idle'),
     )
     expect((await explain('p')).summary).toBe(`Pool p has all its ${2 * cores + 1} nodes; 0 tasks are waiting.`)
+    await w3.down()
   })
 
   it('runs as many tasks on a node as it has slots', async () => {
@@ -83,7 +110,7 @@ describe('a pool', () => {
     await running('j', 4)
     expect(await nodesOf('p')).toMatchObject([{ state: 'running', taskSlots: 4, runningTasksCount: 4, runningTaskSlotsCount: 4 }])
     const [waiting] = (await tasksOf(lab, founder, 'j')).filter(({ state }) => state === 'active')
-    expect((await explain(`j/${waiting!.id}`)).details).toEqual([expect.stringMatching(/^w[12]: fits; 4 of 4 slots are taken$/)])
+    expect((await explain(`j/${waiting!.id}`)).details).toEqual([expect.stringMatching(/^w\d: fits; 4 of 4 slots are taken$/)])
     await writeFile(gate, 'open\n')
     await succeed(lab, founder, 'j')
   })
@@ -114,6 +141,8 @@ describe('a pool', () => {
 })
 
 describe('a pool that shrinks', () => {
+  share()
+
   /** A pool of two nodes with a task on each, then of one. Answers the tasks when the shrinking has taken effect. */
   async function shrunk(option: string, until: (tasks: TaskView[]) => boolean): Promise<TaskView[]> {
     await create('p', 2)
@@ -171,6 +200,11 @@ describe('a pool that shrinks', () => {
 })
 
 describe('the nodes of a pool', () => {
+  beforeEach(async (t) => {
+    await start(t)
+    await fresh()
+  })
+
   it('are replaced as soon as their machine is known dead', async () => {
     await create('p', 1, '--label', 'name=w1')
     await create('q', 1)

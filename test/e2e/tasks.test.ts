@@ -224,6 +224,7 @@ describe('the life of a task', () => {
 })
 
 describe('where a task runs', () => {
+  if (cores < 2) console.log('skipped: one core has no slots to share')
   it('labels, cores, memory and GPUs that it asks for are kept, or what is missing is said', async () => {
     await submit(lab, founder, 'where', [
       { id: 'w2', commandLine: 'true', resources: { labels: { name: 'w2' } } },
