@@ -10,15 +10,24 @@ import { MeshError } from '../errors.ts'
 /** One name of a pattern: any number of directories, or a test of a name. */
 export type Segment = { kind: 'any-depth' } | { kind: 'name'; literal: boolean; matches: (name: string) => boolean }
 
+/** Whether it names anything that can lie in a working directory. */
+export function isPattern(pattern: string): boolean {
+  const names = namesOf(pattern)
+  return !pattern.startsWith('/') && !names.includes('..') && names.length > 0
+}
+
+export function patternProblem(pattern: string): string {
+  return `The output pattern ${JSON.stringify(pattern)} must be relative to the working directory and must not lead out of it.`
+}
+
+function namesOf(pattern: string): string[] {
+  return pattern.split('/').filter((name) => name !== '' && name !== '.')
+}
+
 /** Throws InvalidPropertyValue for a pattern that leads out of the working directory. */
 export function parsePattern(pattern: string): Segment[] {
-  const names = pattern.split('/').filter((name) => name !== '' && name !== '.')
-  if (pattern.startsWith('/') || names.includes('..') || names.length === 0) {
-    throw new MeshError(
-      'InvalidPropertyValue',
-      `The output pattern ${JSON.stringify(pattern)} must be relative to the working directory and must not lead out of it.`,
-    )
-  }
+  if (!isPattern(pattern)) throw new MeshError('InvalidPropertyValue', patternProblem(pattern))
+  const names = namesOf(pattern)
   const segments: Segment[] = []
   for (const name of names) {
     // `**/**` says no more than `**`.

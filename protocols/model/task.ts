@@ -1,6 +1,7 @@
 /** Tasks, with Azure Batch's names and state words (Batch REST: Task). Times are milliseconds since 1970. */
 import { z } from 'zod'
 import { blobIdSchema, entityIdSchema, peerIdSchema } from '../ids.ts'
+import { isPattern, patternProblem } from './file-pattern.ts'
 import { environmentSchema, maxLimitMs } from './job.ts'
 import { demandSchema } from './resources.ts'
 
@@ -37,7 +38,11 @@ export type ResourceFile = z.infer<typeof resourceFileSchema>
 
 /** Files kept when the task ends, as blobs at the job's home. Pattern: `*`, `**`, `?`, `[abc]`, `[!a]`, relative to the working directory. */
 export const outputFileSchema = z.object({
-  filePattern: z.string().min(1).max(4096),
+  filePattern: z
+    .string()
+    .min(1)
+    .max(4096)
+    .refine(isPattern, { error: (issue) => patternProblem(String(issue.input)) }),
   uploadCondition: z.enum(['tasksuccess', 'taskfailure', 'taskcompletion']).default('taskcompletion'),
 })
 export type OutputFile = z.infer<typeof outputFileSchema>

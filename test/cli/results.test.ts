@@ -1,6 +1,7 @@
 import { existsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { MeshError } from '../../protocols/errors.ts'
 import { type OutputEntry, outputEntrySchema } from '../../protocols/model/task.ts'
 import { blobIdOf } from './fake-local.ts'
 import { Lab } from './lab.ts'
@@ -57,4 +58,49 @@ it('job wait writes no input that a task left as it was', async () => {
   await lab.run('run', 'cp {input} copy.txt', '--inputs', '*.txt', '--outputs', '*.txt', '--detach', '--job-id', 'j')
   expect(await lab.run('job', 'wait', 'j', '--to', 'out')).toMatchObject({ code: 0 })
   expect(lab.list('out')).toEqual(['copy.txt'])
+})
+
+describe('patterns', () => {
+  it('that named nothing in any task are said at the end, those that named something once are not', async () => {
+    const ran = await lab.run('run', 'touch {index}.a', '--array', '0-1', '--outputs', '0.a', '--outputs', '{index}.b', '--outputs', '*.c')
+    expect(ran.code).toBe(0)
+    expect(ran.stderr).toMatch(/--outputs \{index\}\.b named no file that was made\n.*--outputs \*\.c named no file that was made/)
+    expect(ran.stderr).not.toMatch(/--outputs 0\.a named/)
+  })
+
+  it('of the reduce step as well', async () => {
+    const ran = await lab.run('run', 'touch a', '--outputs', 'a', '--reduce', 'touch b', '--reduce-outputs', 'b', '--reduce-outputs', 'c')
+    expect(ran.stderr).toMatch(/--reduce-outputs c named no file/)
+    expect(ran.stderr).not.toMatch(/outputs (a|b) named/)
+  })
+
+  it.each([
+    [['run', 'true', '--outputs', '../x'], /output pattern "\.\.\/x" must be relative/],
+    [['run', 'true {index}', '--array', '0-1', '--outputs', '/tmp/{index}'], /output pattern "\/tmp\/0" must be relative/],
+    [['run', 'true', '--reduce', 'true', '--reduce-outputs', 'a/../..'], /must be relative/],
+    [['task', 'create', 'j/t', '--command-line', 'true', '--outputs', '/x'], /must be relative/],
+    [['run', 'true', '--to', 'out'], /--to needs --outputs/],
+  ])('%j is wrong usage', async (argv, message) => {
+    expect(await lab.run(...argv)).toMatchObject({ code: 2, stdout: '', stderr: expect.stringMatching(message) })
+    expect(lab.mesh.asked).toEqual([])
+  })
+})
+
+it('a dry run on a pool that is not there fails as the run itself', async () => {
+  lab.mesh.onCall = (name) => {
+    if (name === 'getPool') throw new MeshError('PoolNotFound', 'There is no pool p.')
+  }
+  const dry = await lab.run('run', 'true', '--pool-id', 'p', '--dry-run')
+  expect(dry).toMatchObject({ code: 1, stderr: 'batchmesh: There is no pool p.\n' })
+  expect(await lab.run('run', 'true', '--pool-id', 'p')).toEqual(dry)
+})
+
+it('job wait fails when the job was ended before some of its tasks ran', async () => {
+  await lab.run('job', 'create', 'j')
+  await lab.run('task', 'create', 'j/done', '--command-line', 'true')
+  expect((await lab.run('job', 'wait', 'j')).code).toBe(0)
+  lab.mesh.gate = new Promise(() => {})
+  await lab.run('task', 'create', 'j/never', '--command-line', 'true')
+  lab.mesh.end('j')
+  expect(await lab.run('job', 'wait', 'j')).toMatchObject({ code: 1, stderr: expect.stringMatching(/was ended before 1 of its tasks ran/) })
 })

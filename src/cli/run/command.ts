@@ -4,6 +4,7 @@ import { MeshError, toMeshError } from '../../../protocols/errors.ts'
 import { entityIdSchema } from '../../../protocols/ids.ts'
 import type { Demand } from '../../../protocols/model/resources.ts'
 import { memoryMiB } from '../../../protocols/model/vm-sizes.ts'
+import { isOutOfReach } from '../../mesh/sessions.ts'
 import { parseArray } from '../array.ts'
 import { type Context, collect, integer, pairs, positive } from '../context.ts'
 import { durationMs, showBytes } from '../format.ts'
@@ -139,11 +140,14 @@ async function dryRun(context: Context, plan: RunPlan, poolId: string | undefine
   let details: string[]
   try {
     const mesh = await context.mesh()
+    // A pool that is not there is the same error as in earnest.
+    if (poolId !== undefined) await mesh.control.call('getPool', { poolId })
     const { requiredSlots, resources } = plan.spec(0, [])
     const answer = await mesh.control.call('eligible', { poolId, task: { requiredSlots, resources } })
     machines = answer.machines
     details = answer.details
   } catch (error) {
+    if (!isOutOfReach(error)) throw error
     details = [toMeshError(error).message]
   }
   const shownMachines =

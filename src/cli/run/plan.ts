@@ -1,6 +1,7 @@
 /** What `batchmesh run` is going to do, worked out and checked before anything is sent. */
 import { MeshError } from '../../../protocols/errors.ts'
 import { joinCommandLine } from '../../../protocols/model/command-line.ts'
+import { matchesPatterns } from '../../../protocols/model/file-pattern.ts'
 import type { Demand } from '../../../protocols/model/resources.ts'
 import type { ResourceFile, TaskSpec } from '../../../protocols/model/task.ts'
 import { toRanges } from '../array.ts'
@@ -60,6 +61,8 @@ export class RunPlan {
     const most = (request.indexes ?? []).reduce((a, b) => Math.max(a, b), this.count - 1)
     this.#idWidth = Math.max(4, String(most).length)
     this.#checkNames()
+    if (request.to !== undefined && request.outputs.length === 0 && request.reduce === undefined)
+      throw usage('--to needs --outputs: it says which of the files that a task makes are written there, such as --outputs "*.png".')
     if (request.reduce !== undefined && parseShellTemplate(request.reduce).names.size > 0)
       throw usage('--reduce takes no placeholders: it runs once, with the outputs of all tasks in its directory. Write {{ for a brace.')
     this.#checkCollisions()
@@ -83,6 +86,19 @@ export class RunPlan {
   /** Patterns of the outputs of the task at a position. */
   outputs(at: number): string[] {
     return this.#outputs.map((output) => expandPattern(output, this.values(at)))
+  }
+
+  /** Patterns, as they were given, that name none of these files. `at` is the position of the task that made it; undefined: the reduce step. */
+  unmatched(files: readonly { path: string; at: number | undefined }[]): string[] {
+    const waiting = new Map(this.#outputs.map((output, index) => [output, `--outputs ${this.request.outputs[index]}`]))
+    const waitingReduce = new Set(this.request.reduceOutputs)
+    for (const { path, at } of files) {
+      if (at === undefined) {
+        for (const pattern of waitingReduce) if (matchesPatterns(path, [pattern])) waitingReduce.delete(pattern)
+      } else
+        for (const output of waiting.keys()) if (matchesPatterns(path, [expandPattern(output, this.values(at))])) waiting.delete(output)
+    }
+    return [...waiting.values(), ...[...waitingReduce].map((pattern) => `--reduce-outputs ${pattern}`)]
   }
 
   reduceOutputs(): readonly string[] {

@@ -305,6 +305,10 @@ export class Run {
     for (const line of this.#failures.lines()) context.say(line)
     for (const problem of results.problems) context.say(`batchmesh: ${problem}`)
     if (end === 'ended' && notRun > 0) context.say(`batchmesh: the job was ended before ${notRun} of its tasks ran`)
+    if (end === 'complete' && this.#failed === 0) {
+      const made = results.outputs.map(({ taskId, path }) => ({ path, at: this.#positions.get(taskId) }))
+      for (const pattern of this.#plan.unmatched(made)) context.say(`batchmesh: ${pattern} named no file that was made`)
+    }
     const isGood = this.#failed === 0 && results.problems.length === 0 && end === 'complete'
     if (!this.#options.quiet) {
       const written = results.outputs.filter(({ file }) => file !== undefined).length

@@ -14,6 +14,7 @@ export async function waitForJob(context: Context, jobId: string, options: { to?
   const failures = new Failures()
   let failed = 0
   let succeeded = 0
+  let notRun = 0
   try {
     return await interruptible(context.world, async (signal) => {
       const results = new Results(mesh, {
@@ -36,7 +37,10 @@ export async function waitForJob(context: Context, jobId: string, options: { to?
       const end = await follow(mesh, jobId, {
         seen: new Set(),
         signal,
-        onCounts: (counts) => progress.counts(counts),
+        onCounts: (counts) => {
+          progress.counts(counts)
+          notRun = counts.active + counts.running
+        },
         onEnded: (task) => {
           if (task.result === 'success') succeeded += 1
           else {
@@ -55,13 +59,21 @@ export async function waitForJob(context: Context, jobId: string, options: { to?
             ['succeeded', succeeded],
             ['failed', failed],
           ],
-          { jobId, succeeded, failed, failures: failures.groups, outputs: results.outputs, problems: results.problems },
+          {
+            jobId,
+            succeeded,
+            failed,
+            notRun: end === 'ended' ? notRun : 0,
+            failures: failures.groups,
+            outputs: results.outputs,
+            problems: results.problems,
+          },
         )
       for (const line of failures.lines()) context.say(line)
       for (const problem of results.problems) context.say(`batchmesh: ${problem}`)
-      if (!options.quiet)
-        context.say(`${succeeded} succeeded, ${failed} failed${end === 'ended' ? '; the job was ended' : ''} (job ${jobId})`)
-      return failed > 0 || results.problems.length > 0 || (end === 'ended' && succeeded + failed === 0) ? 1 : 0
+      if (end === 'ended') context.say(`batchmesh: the job was ended before ${notRun} of its tasks ran`)
+      if (!options.quiet) context.say(`${succeeded} succeeded, ${failed} failed (job ${jobId})`)
+      return failed > 0 || results.problems.length > 0 || end === 'ended' ? 1 : 0
     })
   } finally {
     progress.stop()
