@@ -151,7 +151,8 @@ function sizeText(size: Capacity): string {
 }
 
 export function explainPool(state: State, pool: Pool): Explanation {
-  const nodes = [...pool.nodes.values()]
+  // A machine that lends nothing has no node that could run anything.
+  const nodes = [...pool.nodes.values()].filter((node) => node.slots > 0)
   const granted = nodes.filter((node) => node.ready).length
   const { spec } = pool.row
   const details = nodes.map((node) => {

@@ -13,14 +13,21 @@ export function register(program: Command, context: Context): void {
   const command = program
     .command('explain')
     .description('Says why a task, a job or a pool waits.')
-    .argument('[what]', 'JOB/TASK, or a pool; a job with --job-id')
+    .argument('[what]', 'JOB/TASK, a pool or a job')
     .option('--job-id <id>')
     .option('--task-id <id>')
     .option('--pool-id <id>')
     .addHelpText('after', '\nExamples:\n  batchmesh explain render/0042\n  batchmesh explain --pool-id big')
   context.action<Options>(command, async (options, [what]) => {
     const mesh = await context.mesh()
-    const answer = await mesh.control.call('explain', asked(what, options))
+    const question = asked(what, options)
+    const answer = await mesh.control.call('explain', question).catch((error: unknown) => {
+      // A bare word may as well be a job.
+      if (!isPoolMissing(error) || what === undefined || question.poolId !== what) throw error
+      return mesh.control.call('explain', { jobId: what }).catch((other: unknown) => {
+        throw isJobMissing(other) ? new MeshError('PoolNotFound', `There is no pool and no job ${what}. A task is named JOB/TASK.`) : other
+      })
+    })
     if (context.format === 'table') {
       await context.world.stdout.write(`${[answer.summary, ...answer.details.map((detail) => `  ${detail}`)].join('\n')}\n`)
     } else
@@ -33,6 +40,9 @@ export function register(program: Command, context: Context): void {
       )
   })
 }
+
+const isPoolMissing = (error: unknown) => error instanceof MeshError && error.code === 'PoolNotFound'
+const isJobMissing = (error: unknown) => error instanceof MeshError && error.code === 'JobNotFound'
 
 function asked(what: string | undefined, options: Options): { jobId?: string; taskId?: string; poolId?: string } {
   if (what === undefined) {

@@ -26,7 +26,10 @@ function fields(j: JobView): Fields {
     ['state', `${j.state} since ${showTime(j.stateTransitionTime)}${j.terminateReason === undefined ? '' : ` (${j.terminateReason})`}`],
     ['pool', j.poolId],
     ['priority', j.priority],
-    ['tasks', `${counts.active} waiting, ${counts.running} running, ${counts.succeeded} succeeded, ${counts.failed} failed`],
+    [
+      'tasks',
+      `${counts.active} ${j.state === 'completed' ? 'never run' : 'waiting'}, ${counts.running} running, ${counts.succeeded} succeeded, ${counts.failed} failed`,
+    ],
     ['retries', j.constraints.maxTaskRetryCount],
     ['at the end', j.onAllTasksComplete],
     ['submitted', `${showTime(j.creationTime)}${j.submitter === undefined ? '' : ` by ${j.submitter}`}`],

@@ -1,6 +1,6 @@
 /** `batchmesh pool …` and `batchmesh node list`. */
 import { type Command, Option } from 'commander'
-import type { DeallocationOption, NodeView, PoolView } from '../../protocols/model/pool.ts'
+import { type DeallocationOption, defaultPoolId, type NodeView, type PoolView } from '../../protocols/model/pool.ts'
 import { type Context, collect, given, integer, pairs, type Register } from './context.ts'
 import { durationMs, showCapacity, showTime } from './format.ts'
 import { poolFromJson, readJson } from './json-file.ts'
@@ -13,7 +13,7 @@ const columns: Column<PoolView>[] = [
   { title: 'state', value: (p) => (p.state === 'active' ? p.allocationState : p.state) },
   { title: 'nodes', value: (p) => nodes(p) },
   { title: 'size', value: (p) => p.vmSize },
-  { title: 'slots', value: (p) => p.taskSlotsPerNode, right: true },
+  { title: 'slots', value: (p) => (p.id === defaultPoolId ? 'cores' : p.taskSlotsPerNode), right: true },
   { title: 'running', value: (p) => p.runningTasks, right: true },
   { title: 'waiting', value: (p) => p.pendingTasks, right: true },
   { title: 'problem', value: (p) => p.resizeErrors[0]?.message },
@@ -30,8 +30,8 @@ function fields(p: PoolView): Fields {
     ['name', p.displayName],
     ['state', `${p.state}, ${p.allocationState} since ${showTime(p.allocationStateTransitionTime)}`],
     ['nodes', `${nodes(p)} (current/target)`],
-    ['size', `${p.vmSize} (${showCapacity(p.nodeSize)})`],
-    ['task slots', `${p.taskSlotsPerNode} a node, ${p.nodeFillType}`],
+    ['size', p.id === defaultPoolId ? 'what each machine lends and no pool has' : `${p.vmSize} (${showCapacity(p.nodeSize)})`],
+    ['task slots', p.id === defaultPoolId ? 'one a core' : `${p.taskSlotsPerNode} a node, ${p.nodeFillType}`],
     [
       'labels',
       Object.entries(p.labels ?? {})

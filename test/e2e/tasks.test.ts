@@ -297,6 +297,9 @@ describe('a job', () => {
     for (const [id, priority] of [['low', -5], ['high', 5]] as const) // biome-ignore format: short
       await submit(lab, founder, id, [0, 1, 2, 3].map((n) => say(id, n)), { poolId: 'later', priority }) // biome-ignore format: short
     expect((await explain('low/3')).summary).toBe('Task 3 waits: there is no pool later. Create it, and the job starts.')
+    expect((await explain('low')).summary).toBe('Job low is active: 4 tasks active, 0 running, 0 succeeded, 0 failed.')
+    const unknown = await lab.cli(founder, ['explain', 'later'])
+    expect(unknown).toMatchObject({ code: 1, stderr: 'batchmesh: There is no pool and no job later. A task is named JOB/TASK.\n' })
     await lab.json(founder, ['pool', 'create', 'later', '--vm-size', 'cores=1,memory=64MiB', '--target-dedicated-nodes', '1'])
     await lab.until('it is busy', async () => (await jobOf(lab, founder, 'high')).counts.running === 1)
     const why =
