@@ -21,7 +21,7 @@ export function tsvCell(text: string): string {
 }
 
 /** Control characters would move the cursor or forge rows: they are shown escaped. */
-function visible(text: string): string {
+export function visible(text: string): string {
   return text.replaceAll(/\p{Cc}/gu, (c) =>
     c === '\n' ? '\\n' : c === '\t' ? '\\t' : `\\x${c.charCodeAt(0).toString(16).padStart(2, '0')}`,
   )

@@ -9,6 +9,10 @@ export interface Output {
   write(text: string | Uint8Array): Promise<void>
 }
 
+/** Only the first comes from somebody who can be asked: SIGHUP means that the terminal is gone. */
+const interrupts = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
+export type Interrupt = (typeof interrupts)[number]
+
 export interface World {
   stdout: Output
   stderr: Output
@@ -17,8 +21,10 @@ export interface World {
   interactive: boolean
   env: Record<string, string | undefined>
   cwd: string
-  /** Calls back at Ctrl-C or SIGTERM instead of ending, until the returned function is called. */
-  onInterrupt(handler: () => void): () => void
+  /** Calls back at Ctrl-C, SIGTERM or SIGHUP instead of ending, until the returned function is called. */
+  onInterrupt(handler: (signal: Interrupt) => void): () => void
+  /** Ends this process at once, whatever it is doing. */
+  exit(code: number): void
   /** Asks on the terminal; `signal` withdraws the question. */
   ask(question: string, signal: AbortSignal): Promise<string>
   /** How to reach the node; its control socket by default. */
@@ -53,17 +59,16 @@ export function processWorld(): World {
     env: process.env,
     cwd: process.cwd(),
     onInterrupt(handler) {
-      process.on('SIGINT', handler)
-      process.on('SIGTERM', handler)
+      for (const signal of interrupts) process.on(signal, handler)
       return () => {
-        process.off('SIGINT', handler)
-        process.off('SIGTERM', handler)
+        for (const signal of interrupts) process.off(signal, handler)
       }
     },
+    exit: (code) => process.exit(code),
     async ask(question, signal) {
       const terminal = createInterface({ input: process.stdin, output: process.stderr })
       // readline turns Ctrl-C into its own event; the process must go on hearing it.
-      terminal.on('SIGINT', () => process.emit('SIGINT'))
+      terminal.on('SIGINT', () => process.emit('SIGINT', 'SIGINT'))
       try {
         return await terminal.question(question, { signal })
       } finally {

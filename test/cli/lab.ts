@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSyn
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { runCli } from '../../src/cli/cli.ts'
-import type { Output, World } from '../../src/cli/world.ts'
+import type { Interrupt, Output, World } from '../../src/cli/world.ts'
 import { FakeMesh } from './fake-mesh.ts'
 
 export interface Ran {
@@ -21,7 +21,7 @@ export class Lab {
   interactive = false
   stdin = ''
   env: Record<string, string> = { BATCHMESH_DATA: '/nowhere/data', NO_COLOR: '1' }
-  readonly #interrupts = new Set<() => void>()
+  readonly #interrupts = new Set<(signal: Interrupt) => void>()
 
   close(): void {
     this.mesh.close()
@@ -43,8 +43,8 @@ export class Lab {
     return readdirSync(join(this.cwd, path), { recursive: true, encoding: 'utf8' }).sort()
   }
 
-  interrupt(): void {
-    for (const handler of this.#interrupts) handler()
+  interrupt(signal: Interrupt = 'SIGINT'): void {
+    for (const handler of this.#interrupts) handler(signal)
   }
 
   async run(...argv: string[]): Promise<Ran> {
@@ -62,6 +62,9 @@ export class Lab {
       onInterrupt: (handler) => {
         this.#interrupts.add(handler)
         return () => this.#interrupts.delete(handler)
+      },
+      exit: (code) => {
+        throw new Error(`exit ${code}`)
       },
       ask: async (question) => {
         this.questions.push(question)

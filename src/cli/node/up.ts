@@ -10,6 +10,8 @@ import type { LogLevel } from '../../mesh/log.ts'
 import type { Settings } from '../../mesh/settings.ts'
 import type { RunningNode, UpOptions } from '../../mesh/up-options.ts'
 import { type Context, collect, integer, pairs, zeroOrMore } from '../context.ts'
+import { visible } from '../output.ts'
+import { stopOnInterrupt } from './stop.ts'
 
 interface Options {
   join?: string
@@ -129,18 +131,18 @@ async function runNode(context: Context, join: string | undefined, settings: Set
   ])
   const log = makeLog({ readable: world.stderr.isTTY, least, write: (line) => void world.stderr.write(line) })
   if (join !== undefined) await world.stdout.write(`${joiningMeans}\n`)
-  const node = await startNode({ ...withDefaults(settings), dataDir, join, log })
-  let interrupts = 0
-  const unhook = world.onInterrupt(() => {
-    interrupts += 1
-    log('info', interrupts === 1 ? 'stopping; running tasks are given up' : 'stopping at once')
-    node.stop({ drain: false }).catch((error: unknown) => log('error', 'the node did not stop cleanly', { error }))
+  const node = await startNode({ ...withDefaults(settings), dataDir, join, log }).catch((error: unknown) => {
+    throw error instanceof RangeError && error.message.startsWith('--lend')
+      ? new MeshError('InvalidPropertyValue', error.message, { cause: error })
+      : error
   })
+  const unhook = stopOnInterrupt(world, node, log)
   try {
     // Not before it runs: options that it cannot start with are not to come back.
     await writeSettings(dataDir, settings).catch((error: unknown) => log('warn', 'the options of this start could not be kept', { error }))
-    await world.stdout.write(welcome(node))
-    // A detaching parent waits for this.
+    // In the background it goes to a log, which is kept and passed on: no place for a token. The parent, which waits for it, gets it whole.
+    const isDetached = process.send !== undefined
+    await world.stdout.write(welcome(isDetached ? { ...node, invitation: undefined } : node))
     process.send?.({ ready: { peer: node.peer, meshId: node.meshId, welcome: welcome(node) } })
     await node.ended
     return 0
@@ -151,9 +153,11 @@ async function runNode(context: Context, join: string | undefined, settings: Set
 
 export const joiningMeans = 'Joining means: submitters of this mesh can run programs on this machine, as the user that tasks run as.'
 
+type Welcomed = Pick<RunningNode, 'name' | 'peer' | 'how' | 'meshId' | 'lends' | 'taskUser' | 'invitation'>
+
 /** What is printed when the node is ready. */
-export function welcome(node: RunningNode): string {
-  const lines = [`Node ${node.name} (${node.peer}) ${verbs[node.how]} mesh ${node.meshId}.`]
+export function welcome(node: Welcomed): string {
+  const lines = [`Node ${visible(node.name)} (${node.peer}) ${verbs[node.how]} mesh ${node.meshId}.`]
   lines.push(lendingOf(node))
   if (node.how === 'joined') lines.push(`Submitters of this mesh can run programs here as user ${node.taskUser}.`)
   if (node.invitation !== undefined) {
@@ -169,13 +173,13 @@ export function welcome(node: RunningNode): string {
   return `${lines.join('\n')}\n`
 }
 
-function lendingOf({ lends }: RunningNode): string {
+function lendingOf({ lends }: Welcomed): string {
   const labels = Object.entries(lends.labels).map(([name, value]) => `${name}=${value}`)
   const what =
     lends.cores === 0
       ? 'It runs no tasks'
       : `It lends ${lends.cores} ${lends.cores === 1 ? 'core' : 'cores'} and ${lends.memoryMiB} MiB of memory`
-  return `${what}, as a ${lends.class} machine${labels.length === 0 ? '' : ` with ${labels.join(', ')}`}.`
+  return `${what}, as a ${lends.class} machine${labels.length === 0 ? '' : ` with ${visible(labels.join(', '))}`}.`
 }
 
 const verbs = { founded: 'founded', joined: 'joined', resumed: 'is back in' } as const

@@ -1,5 +1,5 @@
 /** Ctrl-C during a run: asks what to do, or detaches where nobody can be asked. */
-import type { World } from '../world.ts'
+import type { Interrupt, World } from '../world.ts'
 import type { Progress } from './progress.ts'
 
 export type Decision = 'stop' | 'detach'
@@ -20,7 +20,7 @@ export class Interrupts {
     this.#world = world
     this.#progress = progress
     this.signal = this.#abort.signal
-    this.#unhook = world.onInterrupt(() => this.#interrupted())
+    this.#unhook = world.onInterrupt((signal) => this.#interrupted(signal))
   }
 
   /** From now on the job can go on without this program. Before, an interruption gives everything up. */
@@ -38,9 +38,9 @@ export class Interrupts {
     this.#abort.abort()
   }
 
-  #interrupted(): void {
+  #interrupted(signal: Interrupt): void {
     if (!this.#canDetach) return this.#leave('stop')
-    if (!this.#world.interactive || this.#asking !== undefined) {
+    if (signal !== 'SIGINT' || !this.#world.interactive || this.#asking !== undefined) {
       this.#asking?.abort()
       return this.#leave('detach')
     }
