@@ -2,9 +2,11 @@
 import { controlProtocol } from '../protocols/control.ts'
 import { MeshError } from '../protocols/errors.ts'
 import type { PeerIdText } from '../protocols/ids.ts'
+import { isRemoval } from '../protocols/membership.ts'
 import type { Channel, Wire } from '../protocols/wire.ts'
 
-/** Opens the way to the coordinator; what it answers joins a program's channel to it. Rejects with NoCoordinator when there is no way. */
+/** Opens the way to the coordinator; what it answers joins a program's channel to it. Rejects with NoCoordinator when there is no way,
+ * AuthenticationFailed when this machine was revoked. */
 export async function openControl(wire: Wire, coordinator: PeerIdText): Promise<(channel: Channel) => void> {
   let far: Channel
   try {
@@ -17,9 +19,17 @@ export async function openControl(wire: Wire, coordinator: PeerIdText): Promise<
         { cause: error },
       )
     }
+    if (isRemoval(error)) {
+      throw new MeshError('AuthenticationFailed', 'This machine was removed from the mesh. Leave it with: batchmesh leave', {
+        cause: error,
+      })
+    }
+    const refused = error instanceof MeshError && error.code === 'AuthenticationFailed' ? ` It says: ${error.message}` : ''
     throw new MeshError(
       'NoCoordinator',
-      'The coordinator of the mesh cannot be reached now; running tasks go on. Is the machine that founded the mesh up?',
+      refused === ''
+        ? 'The coordinator of the mesh cannot be reached now; running tasks go on. Is the machine that founded the mesh up?'
+        : `The coordinator of the mesh does not take this machine as a member now; running tasks go on.${refused}`,
       { cause: error },
     )
   }

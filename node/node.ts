@@ -99,7 +99,8 @@ export async function startNode(options: NodeOptions): Promise<MeshNode> {
       logger,
     })
     closers.push(() => host.stop())
-    closers.push(host.keepConnected(membership.founderPeer, membership.founderAddresses))
+    const letFounderGo = host.keepConnected(membership.founderPeer, membership.founderAddresses)
+    closers.push(letFounderGo)
     closers.push(reachMembers({ host, membership }))
     const service = startMembership({
       wire: host,
@@ -138,6 +139,8 @@ export async function startNode(options: NodeOptions): Promise<MeshNode> {
       directories,
       journal,
       log: logger,
+      // It would part with a stranger every half minute.
+      removed: letFounderGo,
     })
     closers.push(() => worker.stop())
     closers.push(host.serve(filesProtocol, (channel) => void serverSession(filesProtocol, channel, filesHandlers(worker.findAttempt))))

@@ -31,15 +31,13 @@ import { readGrant } from './worker/grants.ts'
 import { type Gate, Link } from './worker/link.ts'
 import { nodeFacts } from './worker/node-facts.ts'
 import { OfferListener } from './worker/offer-listener.ts'
+import { Refused } from './worker/refused.ts'
 import { type LeaseSession, Reporter } from './worker/reporter.ts'
 import { type Unit, Units } from './worker/units.ts'
 
 export function createWorker(options: WorkerOptions): Worker {
   return new Shell(options)
 }
-
-/** Attempts said to be ended before their grant was read; far more than a session ever has. */
-const maxRefused = 10_000
 
 class Shell implements Worker {
   readonly #options: WorkerOptions
@@ -52,7 +50,7 @@ class Shell implements Worker {
   readonly #reporter: Reporter
   readonly #offers: OfferListener
   readonly #briefs = new Map<number, JobBrief>()
-  readonly #refused = new Set<string>()
+  readonly #refused = new Refused()
   /** As it described itself at the last connection. */
   #machine: MachineDescription
   #claims = 0
@@ -88,6 +86,7 @@ class Shell implements Worker {
       welcomed: (session, welcome) => this.#welcomed(session, welcome),
       lost: () => this.#lost(),
       live: () => this.#pump(),
+      removed: () => this.#removed(),
       handlers: (gate) => this.#handlers(gate),
       tick: (now) => this.#tick(now),
       diskFreeMiB: () => options.machine().diskFreeMiB,
@@ -146,6 +145,12 @@ class Shell implements Worker {
     this.#refused.clear()
     this.#nodes.reap()
     this.#checkEmpty()
+  }
+
+  #removed(): void {
+    for (const unit of [...this.#units.all()]) if (unit.phase !== 'finished') this.#end(unit, 'the machine was removed from the mesh')
+    this.#nodes.releaseAll()
+    this.#options.removed?.()
   }
 
   #handlers(gate: Gate): Handlers<typeof leasesProtocol.client> {
@@ -213,7 +218,7 @@ class Shell implements Worker {
     for (const job of jobs) this.#briefs.set(job.jobUid, job)
     if (this.#draining) {
       // It crossed the word that nothing more is taken.
-      for (const { attempt } of grants) this.#refuse(attempt)
+      for (const { attempt } of grants) this.#refused.add(attempt)
       if (grants.length > 0)
         this.#link.session?.note('draining', { returned: grants.map(({ attempt }) => attempt), leaving: this.#leaving })
       return
@@ -224,7 +229,7 @@ class Shell implements Worker {
 
   #take(grant: Grant): void {
     const { attempt, nodeId } = grant
-    if (this.#refused.has(attemptKey(attempt)) || this.#units.get(attempt) !== undefined) return
+    if (this.#refused.has(attempt) || this.#units.get(attempt) !== undefined) return
     const read = readGrant(grant, this.#briefs)
     // Only the coordinator can take a grant back, which it does at once when the next inventory does not have it (L6).
     if (read === undefined) return this.#link.renew(`the job of ${attemptKey(attempt)} was never named`)
@@ -323,7 +328,7 @@ class Shell implements Worker {
   #stopped(attempts: readonly Attempt[], reason: string): void {
     for (const attempt of attempts) {
       const unit = this.#units.get(attempt)
-      if (unit === undefined) this.#refuse(attempt)
+      if (unit === undefined) this.#refused.add(attempt)
       else this.#end(unit, reason)
     }
   }
@@ -332,15 +337,9 @@ class Shell implements Worker {
     const unit = this.#units.get(attempt)
     if (unit !== undefined && unit.phase !== 'unstarted') return false
     if (unit !== undefined) this.#units.forget(unit)
-    this.#refuse(attempt)
+    this.#refused.add(attempt)
     this.#claimer.poke()
     return true
-  }
-
-  /** The grant may be in an answer that arrived just before and is not read yet. */
-  #refuse(attempt: Attempt): void {
-    if (this.#refused.size >= maxRefused) this.#refused.clear()
-    this.#refused.add(attemptKey(attempt))
   }
 
   // --- the end ----------------------------------------------------------------------------------------------------
@@ -350,7 +349,7 @@ class Shell implements Worker {
     this.#leaving = options.leaving ?? false
     this.#claimer.poke()
     const returned = this.#units.dropUnstarted().map((unit) => unit.attempt)
-    for (const attempt of returned) this.#refuse(attempt)
+    for (const attempt of returned) this.#refused.add(attempt)
     this.#link.session?.note('draining', { returned, leaving: this.#leaving })
     if (this.#units.size === 0) return
     await new Promise<void>((resolve, reject) => {

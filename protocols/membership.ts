@@ -32,9 +32,11 @@
  * renewed or revoked: a mesh whose founder stays away for longer than a certificate's life comes to a halt, and goes on
  * when it is back. The root key is in the founder's identity directory: back it up.
  */
+
 import * as dagCbor from '@ipld/dag-cbor'
 import { z } from 'zod'
 import { bytesSchema, bytesUpTo } from './bytes.ts'
+import { MeshError } from './errors.ts'
 import { peerIdSchema } from './ids.ts'
 import { defineProtocol } from './rpc.ts'
 import { type Role, roles } from './wire.ts'
@@ -133,11 +135,18 @@ export function certificateTrouble(
 ): string | undefined {
   if (certificate.mesh !== at.mesh) return `The membership certificate is for another mesh (${certificate.mesh}); this is ${at.mesh}.`
   if (certificate.peer !== at.peer) return `The membership certificate is made out to another machine (${certificate.peer}).`
-  if (at.revoked.has(certificate.peer)) return 'This machine was removed from the mesh: its membership certificate is revoked.'
+  if (at.revoked.has(certificate.peer)) return `${removed}: its membership certificate is revoked.`
   if (certificate.expires <= at.now) {
     return `The membership certificate expired at ${isoTime(certificate.expires)}, and it is ${isoTime(at.now)} here. It renews itself when the machine reaches the founder; check the clocks if it does not.`
   }
   return undefined
+}
+
+const removed = 'This machine was removed from the mesh'
+
+/** Whether a refusal says that this machine was revoked, which holds for ever; what else is wrong with a certificate may pass. */
+export function isRemoval(error: unknown): boolean {
+  return error instanceof MeshError && error.code === 'AuthenticationFailed' && error.message.startsWith(removed)
 }
 
 function isoTime(ms: number): string {

@@ -21,6 +21,8 @@ export interface WorkerOptions {
   /** Its owner watches {@link Journal.broken} and ends the node when a write failed. */
   journal: Journal
   log: Log
+  /** Told when the coordinator says that this machine was removed from the mesh; its tasks have been ended. */
+  removed?: () => void
   /** AZ_BATCH_ACCOUNT_NAME and AZ_BATCH_ACCOUNT_URL; the mesh has no account, but programs may look. */
   account?: { name: string; url: string }
   /** Name of the user that tasks run as (USER). */

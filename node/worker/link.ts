@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { MeshError } from '../../protocols/errors.ts'
 import type { PeerIdText } from '../../protocols/ids.ts'
 import { heartbeatMs as defaultHeartbeatMs, type Hello, leasesProtocol, type Welcome } from '../../protocols/leases.ts'
+import { isRemoval } from '../../protocols/membership.ts'
 import { clientSession, type Handlers } from '../../protocols/rpc.ts'
 import type { Wire } from '../../protocols/wire.ts'
 import type { Log } from '../ports.ts'
@@ -21,6 +22,11 @@ const stableMs = 5000
 const silentBeats = 4
 /** A timer that fires so much too late has slept with the machine: the session is of before. */
 const suspendedMs = 15_000
+/** A machine that was removed from the mesh is one for ever; it only asks again in case that it misunderstood. */
+const removedRetryMs = 3_600_000
+
+/** Reasons for failing may take turns; so often is the log told of another. */
+const sayAgainMs = 600_000
 
 /** Pause before the next try: up to double for each failure, of which a random half is waited at least. */
 export function backoffMs(failures: number, random: number): number {
@@ -42,6 +48,8 @@ export interface LinkParts {
   live(): void
   /** The session has ended; another will come unless the link was closed. */
   lost(): void
+  /** The coordinator says that this machine was removed from the mesh. */
+  removed(): void
   handlers(gate: Gate): Handlers<typeof leasesProtocol.client>
   /** At each heartbeat, connected or not. */
   tick(now: number): void
@@ -125,24 +133,34 @@ export class Link {
     const { signal } = this.#closing
     const parts = this.#parts
     const { log } = parts
-    let said = ''
+    let said: { why: string; at: number } | undefined
+    let isRemoved = false
     for (let failures = 0; !signal.aborted; ) {
       const since = parts.now()
       try {
         const reason = await this.#once(signal)
-        said = ''
+        isRemoved = false
+        said = undefined
         log.info({ reason }, 'the session with the coordinator has ended')
         failures = parts.now() - since >= stableMs ? 0 : failures + 1
       } catch (error) {
         if (signal.aborted) return
         failures += 1
-        // The same for days where a founder is off, or this machine was revoked: said once.
+        // For days where a founder is off: said once, and another reason now and then.
         const why = error instanceof Error ? error.message : String(error)
-        log[why === said ? 'debug' : 'warn']({ error: why, failures }, 'no session with the coordinator; the machine tries again')
-        said = why
+        const isNews = said === undefined || (why !== said.why && since - said.at >= sayAgainMs)
+        const wasRemoved = isRemoved
+        isRemoved = isRemoval(error)
+        if (isRemoved && !wasRemoved) {
+          log.error({}, 'this machine was removed from the mesh, and runs nothing for it any more; leave it with: batchmesh leave')
+          parts.removed()
+        } else
+          log[isNews && !isRemoved ? 'warn' : 'debug']({ error: why, failures }, 'no session with the coordinator; the machine tries again')
+        if (isNews) said = { why, at: since }
       }
       if (signal.aborted) return
-      await sleep(backoffMs(failures, parts.random()), undefined, { signal }).catch(() => {})
+      const pauseMs = isRemoved ? removedRetryMs : backoffMs(failures, parts.random())
+      await sleep(pauseMs, undefined, { signal }).catch(() => {})
     }
   }
 

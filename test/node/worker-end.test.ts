@@ -1,4 +1,6 @@
 import { beforeEach, describe, expect, it } from 'vitest'
+import { MeshError } from '../../protocols/errors.ts'
+import { certificateTrouble } from '../../protocols/membership.ts'
 import { attemptOf, type FakeCoordinator, grantOf } from '../support/worker/fake-coordinator.ts'
 import { type FakeDirectories, type FakeExecutor, type FakeStaging, until } from '../support/worker/fake-parts.ts'
 import { type FakeJournal, type Harness, useHarness } from '../support/worker/harness.ts'
@@ -84,6 +86,40 @@ describe('being told to stop', () => {
     coordinator.give(grantOf('A'), grantOf('B'))
     await executor.program('B')
     expect(executor.started).toEqual(['B'])
+  })
+})
+
+describe('a machine that was removed from the mesh', () => {
+  const refusedAs = (trouble: string | undefined) => new MeshError('AuthenticationFailed', trouble)
+  const certificate = { mesh: 'm', peer: 'p', roles: [], serial: 1, issuedAt: 0, expires: 1 }
+
+  it('S1: ends what it runs, and asks no more for a long time', async () => {
+    await h.connected()
+    coordinator.give(grantOf('A'))
+    const program = await executor.program('A')
+    coordinator.refusal = refusedAs(certificateTrouble(certificate, { mesh: 'm', peer: 'p', now: 0, revoked: new Set(['p']) }))
+    const before = coordinator.opens
+    coordinator.cut()
+    await until(() => program.killed && executor.lanesOut === 0)
+    expect(coordinator.opens).toBe(before + 1)
+    expect(h.worker.status()).toMatchObject({ connected: false, runningTasks: 0, reservations: [] })
+    expect(coordinator.reports).toEqual([])
+  })
+
+  it('runs on when it is refused for what may pass, and tries again', async () => {
+    await h.connected()
+    coordinator.give(grantOf('A'))
+    const program = await executor.program('A')
+    coordinator.refusal = refusedAs(certificateTrouble(certificate, { mesh: 'm', peer: 'p', now: 2, revoked: new Set() }))
+    const before = coordinator.opens
+    coordinator.cut()
+    await until(() => coordinator.opens > before + 1)
+    expect(program.killed).toBe(false)
+    coordinator.refusal = undefined
+    await until(() => h.worker.status().connected)
+    program.end(0)
+    await until(() => h.settled())
+    expect(coordinator.reports).toHaveLength(1)
   })
 })
 

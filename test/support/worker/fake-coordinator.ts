@@ -69,6 +69,8 @@ export class FakeCoordinator {
   opens = 0
   /** Set: `open` rejects. */
   unreachable = false
+  /** Set: `open` rejects with it. */
+  refusal: MeshError | undefined
   ownerEpoch = 1
   heartbeatMs = 5000
   nodes: Welcome['nodes'] = [defaultNode]
@@ -122,6 +124,7 @@ export class FakeCoordinator {
 
   #open(): Channel {
     this.opens += 1
+    if (this.refusal !== undefined) throw this.refusal
     if (this.unreachable) throw new MeshError('Unreachable')
     const [theirs, mine] = loopbackPair({ peer: coordinatorPeer, roles: ['coordinator'] }, leasesProtocol.maxFrameBytes)
     this.channel = mine
