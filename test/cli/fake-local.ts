@@ -9,6 +9,7 @@ type LocalCalls = CallHandlers<(typeof localProtocol)['server']>
 
 /** The blob store behind it. */
 export interface FakeBlobs {
+  readonly status: LocalStatus
   readonly blobs: Map<string, Buffer>
   readonly trees: Map<string, { path: string; id: string; size: number }[]>
   readonly openUploads: Map<number, Buffer[]>
@@ -16,7 +17,7 @@ export interface FakeBlobs {
   note(name: string, request: unknown): Promise<void>
 }
 
-const status: LocalStatus = {
+export const laptop: LocalStatus = {
   peer: '12D3KooWFakeFakeFakeFakeFakeFakeFakeFakeFakeFakeFake',
   name: 'laptop',
   meshId: 'mesh-1',
@@ -24,7 +25,7 @@ const status: LocalStatus = {
   // No process has it.
   pid: 2 ** 30,
   startTime: 0,
-  roles: ['worker', 'submitter'],
+  roles: ['worker', 'submitter', 'admin'],
   isCoordinator: false,
   connected: true,
   addresses: [],
@@ -49,7 +50,7 @@ export function localCalls(mesh: FakeBlobs, channel: Channel): void {
     return { id, kind: tree === undefined ? ('file' as const) : ('directory' as const), size, pins: [], complete: true }
   }
   const calls: Partial<LocalCalls> = {
-    status: () => status,
+    status: () => mesh.status,
     down: () => ({}),
     invite: ({ roles, uses }) => ({ token: `token-${roles.join('-')}-${uses}`, expires: 0 }),
     putBegin: () => {

@@ -13,7 +13,7 @@ import { type CallHandlers, serverSession } from '../../protocols/rpc.ts'
 import type { Channel } from '../../protocols/wire.ts'
 import type { OpenChannel } from '../../src/mesh/sessions.ts'
 import { channelPair } from './channel-pair.ts'
-import { blobIdOf, type FakeBlobs, localCalls } from './fake-local.ts'
+import { blobIdOf, type FakeBlobs, laptop, localCalls } from './fake-local.ts'
 
 export interface FakeTask {
   spec: TaskSpec
@@ -35,6 +35,8 @@ type ControlCalls = CallHandlers<(typeof controlProtocol)['server']>
 
 export class FakeMesh implements FakeBlobs {
   readonly jobs = new Map<string, FakeJob>()
+  /** What this machine's node says of itself. */
+  status = laptop
   readonly blobs = new Map<string, Buffer>()
   readonly trees = new Map<string, { path: string; id: string; size: number }[]>()
   /** Requests in the order they came, by name. */

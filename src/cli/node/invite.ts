@@ -1,7 +1,8 @@
 /** `batchmesh invite` and `batchmesh revoke`. */
 import type { Command } from 'commander'
 import { MeshError } from '../../../protocols/errors.ts'
-import { roles as everyRole, type Role } from '../../../protocols/wire.ts'
+import { type InvitableRole, invitableRoles } from '../../../protocols/membership.ts'
+import type { Mesh } from '../../mesh/client.ts'
 import { type Context, given, integer, oneOf, type Register } from '../context.ts'
 import { durationMs, showTime } from '../format.ts'
 
@@ -11,7 +12,7 @@ function invite(program: Command, context: Context): void {
   const command = program
     .command('invite')
     .description('Prints a token that lets other machines join. Who has it can join: pass it on in private.')
-    .option('--role <roles>', 'what they may do: worker, submitter, coordinator, admin; with commas', 'worker,submitter')
+    .option('--role <roles>', `what they may do: ${invitableRoles.join(', ')}; with commas`, 'worker,submitter')
     .option('--expires <duration>', 'how long the token is good', '1d')
     .option('--uses <number>', 'how many machines may use it', '1')
     .addHelpText(
@@ -19,10 +20,10 @@ function invite(program: Command, context: Context): void {
       '\nExamples:\n  batchmesh invite --uses 20 > mesh.token        then on each machine: batchmesh up --join mesh.token\n  batchmesh invite --role worker --expires 2h',
     )
   context.action<{ role: string; expires: string; uses: string }>(command, async (options) => {
-    const roles = options.role.split(',').map((role): Role => oneOf(role.trim(), '--role', everyRole))
+    const roles = options.role.split(',').map((role): InvitableRole => oneOf(role.trim(), '--role', invitableRoles))
     const expiresMs = durationMs(options.expires, '--expires')
     const uses = integer(options.uses, '--uses', 1, 100_000)!
-    const mesh = await context.mesh()
+    const mesh = await adminMesh(context, 'invite')
     const answer = await mesh.local.call('invite', { roles, expiresMs, uses })
     if (context.format !== 'table')
       return context.one(
@@ -38,6 +39,15 @@ function invite(program: Command, context: Context): void {
   })
 }
 
+/** Refused here, in words of this command, rather than by whichever call on its way comes first. */
+async function adminMesh(context: Context, verb: 'invite' | 'revoke'): Promise<Mesh> {
+  const mesh = await context.mesh()
+  const { roles } = await mesh.local.call('status', {})
+  if (!roles.includes('admin'))
+    throw new MeshError('InsufficientPermissions', `Only machines with the role admin can ${verb} (the founder can).`)
+  return mesh
+}
+
 function revoke(program: Command, context: Context): void {
   const command = program
     .command('revoke')
@@ -45,7 +55,7 @@ function revoke(program: Command, context: Context): void {
     .argument('<machine>', 'name or peer id')
     .addHelpText('after', '\nExample:\n  batchmesh revoke old-laptop')
   context.action(command, async (_, [machine]) => {
-    const mesh = await context.mesh()
+    const mesh = await adminMesh(context, 'revoke')
     const wanted = given(machine, 'machine')
     const peer = await peerOf(context, wanted)
     await mesh.local.call('revoke', { peer })

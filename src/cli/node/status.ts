@@ -16,11 +16,15 @@ export function register(program: Command, context: Context): void {
     const node = await mesh.local.call('status', {})
     let whole: MeshStatus | undefined
     let problem: string | undefined
-    try {
-      whole = await mesh.control.call('status', {}, { timeoutMs: 10_000 })
-    } catch (error) {
-      problem = toMeshError(error).message
-    }
+    // Others are refused by the coordinator; whether it is there is seen all the same.
+    const mayAsk = node.roles.includes('submitter') || node.roles.includes('admin')
+    if (mayAsk) {
+      try {
+        whole = await mesh.control.call('status', {}, { timeoutMs: 10_000 })
+      } catch (error) {
+        problem = toMeshError(error).message
+      }
+    } else if (!node.connected) problem = 'The coordinator of the mesh cannot be reached now.'
     const fields: Fields = [
       ['node', `${node.name} (${node.peer})`],
       ['roles', `${node.roles.join(', ')}${node.isCoordinator ? ' (this is the coordinator)' : ''}`],
@@ -38,18 +42,23 @@ export function register(program: Command, context: Context): void {
       ['certificate until', showTime(node.certificateExpires)],
       ['data', node.dataDir],
       ['mesh', node.meshId],
+      ...(mayAsk ? [] : [['connected', node.connected] as const, onlyWorker]),
       [
         'coordinator',
-        whole === undefined
-          ? `out of reach: ${problem}`
-          : `${whole.coordinator.name} (${whole.coordinator.peer}), up ${showDuration(Date.now() - whole.coordinator.startTime)}`,
+        problem === undefined && whole === undefined
+          ? undefined
+          : whole === undefined
+            ? `out of reach: ${problem}`
+            : `${whole.coordinator.name} (${whole.coordinator.peer}), up ${showDuration(Date.now() - whole.coordinator.startTime)}`,
       ],
       ...(whole === undefined ? [] : meshFields(whole)),
     ]
     await context.one(fields, { node, mesh: whole, problem })
-    return whole === undefined ? 3 : 0
+    return problem === undefined ? 0 : 3
   })
 }
+
+const onlyWorker = ['note', 'This machine may not submit (it has no role submitter), so nothing of the mesh is shown here.'] as const
 
 function meshFields(status: MeshStatus): Fields {
   const { tasks } = status
