@@ -81,11 +81,18 @@ export class Founder {
 
   /** Revokes a member, for ever; the answer is the new signed list. Throws MachineNotFound or InvalidPropertyValue. */
   async revoke(peer: string): Promise<Uint8Array> {
-    const registry = await this.#update((current) => {
-      const next = revoke(current, peer)
-      return [next, next]
-    })
-    return signRevocations(this.#options.rootKey, revocations(registry, this.#options.mesh, this.#options.now()))
+    await this.#update((current) => [revoke(current, peer), undefined])
+    return this.revocations()
+  }
+
+  /** Number of the list that the registry asks for; one that was published may be older, if the machine crashed in between. */
+  get revocationsNumber(): number {
+    return this.#registry.revocationsNumber
+  }
+
+  /** The signed list of those revoked. */
+  revocations(): Promise<Uint8Array> {
+    return signRevocations(this.#options.rootKey, revocations(this.#registry, this.#options.mesh, this.#options.now()))
   }
 
   members(): Member[] {

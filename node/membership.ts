@@ -71,6 +71,9 @@ export class Membership {
     }
     const membership = new Membership(identity, certificate, options)
     if (identity.revocations !== undefined) await membership.#readList(identity.revocations)
+    const { founder } = membership
+    if (founder !== undefined && founder.revocationsNumber > membership.revocationsNumber)
+      await membership.takeRevocations(await founder.revocations())
     return membership
   }
 

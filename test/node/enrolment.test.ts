@@ -289,6 +289,23 @@ describe('renewal', () => {
   })
 })
 
+describe('a revocation', () => {
+  it('S1: that a crash kept from being published is published at the next start', async () => {
+    const mesh = await start()
+    const victim = await mesh.join()
+    const { dataDir, membership } = mesh.founder
+    // On the disk is the registry; what is to follow it never comes.
+    await membership.founder!.revoke(victim.membership.peer)
+    expect(membership.isRevoked(victim.membership.peer)).toBe(false)
+    const again = await Membership.open((await load(dataDir))!)
+    expect(again.isRevoked(victim.membership.peer)).toBe(true)
+    expect(again.revocationsNumber).toBe(1)
+    // Durably, and once.
+    const { signedRevocations } = await Membership.open((await load(dataDir))!)
+    expect(Buffer.from(again.signedRevocations!).equals(signedRevocations!)).toBe(true)
+  })
+})
+
 describe('the identity on disk', () => {
   it('is readable by its owner only', async () => {
     const dataDir = await dir()
