@@ -10,7 +10,7 @@ import type { Capacity, Labels } from '../protocols/model/resources.ts'
 import { serverSession } from '../protocols/rpc.ts'
 import { type BlobExchange, startBlobExchange } from './blobs.ts'
 import { Directories } from './directories.ts'
-import { startExecutor } from './executors/executor.ts'
+import { leftLanes, startExecutor } from './executors/executor.ts'
 import { filesHandlers } from './files.ts'
 import { createHost, type Host } from './host.ts'
 import { openJournal } from './journal.ts'
@@ -18,6 +18,7 @@ import { type Layout, layoutOf, prepareDataDir, privatePaths } from './layout.ts
 import type { Membership } from './membership.ts'
 import { type MembershipService, startMembership } from './membership-service.ts'
 import { reachMembers } from './reach-members.ts'
+import { removeTree } from './remove-tree.ts'
 import { freeDiskMiB, lend, measureMachine } from './resources.ts'
 import { createStaging } from './staging.ts'
 import { closeHashPool } from './store/hash-pool.ts'
@@ -77,6 +78,7 @@ export async function startNode(options: NodeOptions): Promise<MeshNode> {
     const has = await measureMachine()
     const capacity: Capacity = lend(has, { cores: options.lendCpus, memoryMiB: options.lendMemoryMiB ?? has.memoryMiB })
     const directories = new Directories(layout.tasks)
+    const left = leftLanes(layout.run)
     // Early, while this process is small: it starts the spawner that later starts all else.
     const executor = await startExecutor({
       runDir: layout.run,
@@ -87,6 +89,9 @@ export async function startNode(options: NodeOptions): Promise<MeshNode> {
     closers.push(() => executor.close())
     const journal = await openJournal(layout.journal)
     closers.push(() => journal.close())
+    // The journal's lock is held: nobody else is here.
+    const sweeping = Promise.allSettled(left.map(removeTree))
+    closers.push(async () => void (await sweeping))
     const store = await openStore(layout.blobs, { log: logger })
     closers.push(closeHashPool, () => store.close())
     const host = await createHost({

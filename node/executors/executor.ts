@@ -5,7 +5,7 @@
  * (processes, shared memory, files left in /tmp) is within another's reach.
  */
 import { createHash, randomBytes, randomInt } from 'node:crypto'
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import type { JobUid } from '../../protocols/ids.ts'
@@ -23,6 +23,8 @@ const firstUid = 0x6000_0000
 const uidsPerNode = 0x1_0000
 /** Nodes on one machine get different ranges by a hash of their seed. */
 const uidRanges = 0x1000
+
+const lanesPrefix = 'lanes-'
 
 export interface ExecutorOptions {
   /** A directory of the node for its pipes and its lanes' temporary files; made, private to the node's user. */
@@ -50,6 +52,15 @@ interface IdleLane {
   timer: NodeJS.Timeout
 }
 
+/**
+ * What executors of nodes that were killed left in `runDir`. List it before starting an executor there, and remove it
+ * ({@link removeTree}) when it is sure that no other node uses the data directory.
+ */
+export function leftLanes(runDir: string): string[] {
+  const names = existsSync(runDir) ? readdirSync(runDir) : []
+  return names.filter((name) => name.startsWith(lanesPrefix)).map((name) => join(runDir, name))
+}
+
 /** Finds the best tier that works and starts its spawner. Rejects, with what each tier said, when none works. */
 export async function startExecutor(options: ExecutorOptions): Promise<Executor> {
   mkdirSync(options.runDir, { recursive: true, mode: 0o700 })
@@ -59,7 +70,7 @@ export async function startExecutor(options: ExecutorOptions): Promise<Executor>
   if (covering !== undefined)
     throw new Error(`Tasks could not see their directories: ${jobDirs!.root} lies in ${covering}, which is hidden from them.`)
   for (const path of options.hidePaths) mkdirSync(path, { recursive: true, mode: 0o700 })
-  const runDir = mkdtempSync(join(options.runDir, 'lanes-'))
+  const runDir = mkdtempSync(join(options.runDir, lanesPrefix))
   const isRoot = process.getuid?.() === 0
   const failures: string[] = []
   for (const tier of isolationTierSchema.options) {

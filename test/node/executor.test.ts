@@ -2,6 +2,7 @@ import { copyFileSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import * as fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { leftLanes } from '../../node/executors/executor.ts'
 import { childrenOf, descendantsOf } from '../../node/executors/proc.ts'
 import type { Lane } from '../../node/ports.ts'
 import { isRoot, TaskLab } from './task-lab.ts'
@@ -247,6 +248,13 @@ describe('lanes', () => {
     await expect(running).rejects.toThrow(/neither the task nor the node ended it/)
     expect((await broken.sh(each, 'exit 3')).exitCode).toBe(3)
     await broken.close()
+  })
+
+  it('are found by the node that comes after one that was killed', () => {
+    const run = join(lab.root, 'run')
+    const own = readdirSync(run)
+    expect(leftLanes(run)).toEqual(own.map((name) => join(run, name)))
+    expect(leftLanes(join(lab.root, 'none'))).toEqual([])
   })
 
   it('leave no pipe behind that a task could open', async () => {
