@@ -1,6 +1,6 @@
 /** `batchmesh up --detach`: the node in a process of its own, which outlives this one. */
 import { spawn } from 'node:child_process'
-import { mkdir, open, readFile } from 'node:fs/promises'
+import { mkdir, open, readFile, rename, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { LogLevel } from '../../mesh/log.ts'
@@ -10,6 +10,9 @@ import type { Context } from '../context.ts'
 interface Ready {
   ready: { peer: string; meshId: string; welcome: string }
 }
+
+/** A log may grow so large before the next start begins another: weeks of a quiet node, and nothing for a disk. */
+const maxLogBytes = 10 * 2 ** 20
 
 export interface Detached {
   dataDir: string
@@ -23,6 +26,7 @@ export async function detach(context: Context, options: Detached): Promise<numbe
   const logDirectory = join(options.dataDir, 'log')
   await mkdir(logDirectory, { recursive: true, mode: 0o700 })
   const logPath = join(logDirectory, 'node.log')
+  await rotate(logPath)
   const log = await open(logPath, 'a', 0o600)
   const { size: logStart } = await log.stat()
   const ending = import.meta.url.endsWith('.ts') ? 'ts' : 'js'
@@ -58,6 +62,15 @@ export async function detach(context: Context, options: Detached): Promise<numbe
   for (const line of said) context.say(line)
   if (said.join('') === '') context.say(`batchmesh: the node ended before it was ready (exit code ${outcome}); see ${logPath}`)
   return outcome === 0 ? 1 : outcome
+}
+
+/** Puts a large log aside, in place of the one before. */
+export async function rotate(path: string): Promise<void> {
+  const size = await stat(path).then(
+    (found) => found.size,
+    () => 0,
+  )
+  if (size > maxLogBytes) await rename(path, `${path}.1`)
 }
 
 /** The settings whole: what earlier starts left is in them already. */
