@@ -108,7 +108,7 @@ describe('S1: a task', () => {
     await lab.until('it runs', () => processesOf(tag).length === 1)
     const { nodeInfo } = await taskOf(lab, node, 'secret/t')
     const directory = join(node.dataDir, 'tasks', nodeInfo!.taskRootDirectory)
-    const look = `cat ${directory}/wd/secret ${directory}/stdout.txt; ls ${directory}; cat /proc/[0-9]*/cmdline | tr '\\0' '\\n' | grep -c -x sleep`
+    const look = `cat ${directory}/wd/secret ${directory}/stdout.txt; ls ${directory}; cat /proc/[0-9]*/cmdline | tr '\\0' '\\n' | grep -c -x '[s]leep'`
     await submit(lab, node, 'spy', [{ id: 't', commandLine: sh(`(${look}) 2>/dev/null`) }])
     await lab.cli(node, ['job', 'wait', 'spy'])
     expect(await logs('spy/t')).toBe('0\n')
