@@ -11,7 +11,6 @@
  * if it does not, a crash before the fsync loses as much as it would have with the report held back for that fsync. From
  * the fsync on, the outcome is reported after every restart until it is acknowledged.
  */
-
 import { MeshError } from '../protocols/errors.ts'
 import { type Attempt, attemptKey, type JobUid } from '../protocols/ids.ts'
 import type { ClaimAnswer, Grant, Hello, JobBrief, leasesProtocol, Welcome } from '../protocols/leases.ts'
@@ -31,6 +30,7 @@ import { readGrant } from './worker/grants.ts'
 import { type Gate, Link } from './worker/link.ts'
 import { nodeFacts } from './worker/node-facts.ts'
 import { OfferListener } from './worker/offer-listener.ts'
+import { reportable } from './worker/outcome-size.ts'
 import { Refused } from './worker/refused.ts'
 import { type LeaseSession, Reporter } from './worker/reporter.ts'
 import { type Unit, Units } from './worker/units.ts'
@@ -190,6 +190,7 @@ class Shell implements Worker {
   }
 
   #forgetJob(jobUid: JobUid): void {
+    this.#briefs.delete(jobUid)
     const { directories, log } = this.#options
     directories
       .purgeJob(jobUid)
@@ -298,9 +299,9 @@ class Shell implements Worker {
     this.#claimer.poke()
   }
 
-  #finish(unit: Unit, outcome: Outcome): void {
-    unit.phase = 'finished'
-    unit.outcome = outcome
+  #finish(unit: Unit, ended: Outcome): void {
+    const outcome = reportable(ended)
+    Object.assign(unit, { phase: 'finished', outcome } satisfies Partial<Unit>)
     void this.#options.journal.finished({ attempt: unit.attempt, nodeId: unit.nodeId, outcome }).catch(() => {})
     this.#reporter.finished(unit)
   }

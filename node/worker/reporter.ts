@@ -7,6 +7,7 @@ import type { Attempt } from '../../protocols/ids.ts'
 import { type leasesProtocol, maxReports, type Report, type Verdict } from '../../protocols/leases.ts'
 import type { Session } from '../../protocols/rpc.ts'
 import type { Log } from '../ports.ts'
+import { outcomeSizeBytes } from './outcome-size.ts'
 import type { Unit } from './units.ts'
 
 export type LeaseSession = Session<typeof leasesProtocol.server, typeof leasesProtocol.client>
@@ -22,8 +23,8 @@ const gatherMs = 5
 const retryMs = 1000
 /** Attempts in one note: the protocol's bound. */
 const maxNoted = 4096
-/** Output entries in one request: keeps the frame far below the protocol's limit. */
-const maxEntries = 50_000
+/** Outcomes of one request, unless it is a single one: keeps the frame far below the protocol's limit. */
+const maxBatchBytes = 8 << 20
 
 export class Reporter {
   readonly #log: Log
@@ -132,10 +133,10 @@ export class Reporter {
 
   #nextBatch(): Unit[] {
     const batch: Unit[] = []
-    let entries = 0
+    let bytes = 0
     for (const unit of this.#reports) {
-      entries += unit.outcome?.outputs?.length ?? 0
-      if (batch.length >= maxReports || (entries > maxEntries && batch.length > 0)) break
+      bytes += outcomeSizeBytes(unit.outcome!)
+      if (batch.length >= maxReports || (bytes > maxBatchBytes && batch.length > 0)) break
       batch.push(unit)
     }
     for (const unit of batch) this.#reports.delete(unit)

@@ -29,6 +29,36 @@ describe('a deleted job', () => {
   })
 })
 
+describe('a task with very many outputs', () => {
+  const outputsOf = (number: number) => Array.from({ length: number }, (_, at) => ({ path: `${'long/'.repeat(700)}${at}`, blob, size: 1 }))
+
+  it('fails with the reason when their names are more than the coordinator takes', async () => {
+    await h.connected()
+    staging.outputs = outputsOf(100_000)
+    coordinator.give(grantOf('A', { outputFiles: [{ filePattern: '**' }] }))
+    ;(await executor.program('A')).end(0)
+    await until(() => h.settled())
+    const { outcome } = coordinator.reportOf('A')!
+    expect(outcome).toMatchObject({ exitCode: 0, failureInfo: { category: 'usererror', code: 'FileUploadMiscError' } })
+    expect(outcome.failureInfo!.message).toContain('100000 outputs')
+    expect(outcome.outputs).toBeUndefined()
+  })
+
+  it('is reported in a request of its own, so that no request is too large', async () => {
+    await h.connected()
+    staging.outputs = outputsOf(1500)
+    const gate = Promise.withResolvers<void>()
+    coordinator.reportGate = gate.promise
+    const ids = ['A', 'B', 'C', 'D']
+    coordinator.give(...ids.map((id) => grantOf(id, { outputFiles: [{ filePattern: '**' }] })))
+    for (const id of ids) (await executor.program(id)).end(0)
+    await until(() => h.worker.status().unreportedTasks === ids.length)
+    gate.resolve()
+    await until(() => h.settled())
+    expect(coordinator.reportsInRequests).toEqual([1, 1, 1, 1])
+  })
+})
+
 describe('being told to stop', () => {
   const withFiles = { resourceFiles: [{ filePath: 'in', blob }], outputFiles: [{ filePattern: '*' }] }
   const stopA = () => coordinator.session!.note('stop', { attempts: [attemptOf('a')], reason: 'test' })

@@ -60,6 +60,7 @@ export class FakeCoordinator {
   readonly hellos: Hello[] = []
   readonly claims: Claim[] = []
   readonly reports: Report[] = []
+  readonly reportsInRequests: number[] = []
   readonly started: (Attempt & { startTime: number })[] = []
   readonly uploading: Attempt[] = []
   readonly returned: Attempt[] = []
@@ -139,6 +140,7 @@ export class FakeCoordinator {
         claim: (claim) => this.#claim(claim),
         report: async ({ reports }) => {
           this.reports.push(...reports)
+          this.reportsInRequests.push(reports.length)
           await this.reportGate
           return { verdicts: reports.map((report) => this.verdict(report)) }
         },
