@@ -3,7 +3,8 @@
  *
  *     const mesh = await connect()                       // through the node that runs on this machine
  *     await mesh.control.call('addJob', { id: 'j', poolId: 'default' })
- *     for await (const change of mesh.watchJob('j', signal)) …
+ *     await mesh.control.call('addTasks', { jobId: 'j', tasks: [{ id: 't', commandLine: 'true' }] })
+ *     for await (const { counts } of mesh.watchJob('j', new AbortController().signal)) if (counts.completed === 1) break
  *     await mesh.close()
  *
  * The calls are those of protocols/control.ts (the mesh) and protocols/local.ts (the node of this machine).
