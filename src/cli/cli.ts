@@ -3,7 +3,7 @@ import { Command, CommanderError, Option } from 'commander'
 import { type MeshError, toMeshError } from '../../protocols/errors.ts'
 import { version } from '../version.ts'
 import { Context, type Register } from './context.ts'
-import { formats } from './output.ts'
+import { formats, visible } from './output.ts'
 import type { World } from './world.ts'
 
 interface Group {
@@ -106,7 +106,7 @@ async function report(thrown: unknown, world: World, isDebug: boolean): Promise<
     await world.stderr.write('batchmesh: interrupted\n')
     return exitCodes.interrupted
   }
-  await world.stderr.write(`batchmesh: ${error.message.trim().replaceAll(/\s*\n\s*/g, ' ')}\n`)
+  await world.stderr.write(`batchmesh: ${visible(error.message.trim().replaceAll(/\s*\n\s*/g, ' '))}\n`)
   if (isDebug)
     await world.stderr.write(`${thrown instanceof Error ? (thrown.stack ?? thrown.message) : String(thrown)}\n${causeOf(thrown)}`)
   return exitCodeOf(error)

@@ -3,7 +3,7 @@ import type { Command } from 'commander'
 import { MeshError } from '../../protocols/errors.ts'
 import { dataDirectory } from '../config.ts'
 import type { Mesh } from '../mesh/client.ts'
-import { type Column, type Fields, type Format, printList, printOne } from './output.ts'
+import { type Column, type Fields, type Format, printList, printOne, visible, visibleLines } from './output.ts'
 import type { World } from './world.ts'
 
 /** Adds the command `name` of a group to the program. */
@@ -76,7 +76,7 @@ export class Context {
 
   /** Says what was done: to people only, so that JSON and TSV hold results alone. */
   done(sentence: string, view: Record<string, unknown>): Promise<void> {
-    if (this.format === 'table') return this.world.stdout.write(`${sentence}\n`)
+    if (this.format === 'table') return this.world.stdout.write(`${visibleLines(sentence)}\n`)
     return printOne(
       this.world,
       this.format,
@@ -87,7 +87,7 @@ export class Context {
 
   /** A line on stderr. */
   say(line: string): void {
-    void this.world.stderr.write(`${line}\n`)
+    void this.world.stderr.write(`${visible(line)}\n`)
   }
 
   async close(): Promise<void> {

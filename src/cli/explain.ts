@@ -2,6 +2,7 @@
 import type { Command } from 'commander'
 import { MeshError } from '../../protocols/errors.ts'
 import { type Context, given } from './context.ts'
+import { visible } from './output.ts'
 
 interface Options {
   jobId?: string
@@ -29,7 +30,7 @@ export function register(program: Command, context: Context): void {
       })
     })
     if (context.format === 'table') {
-      await context.world.stdout.write(`${[answer.summary, ...answer.details.map((detail) => `  ${detail}`)].join('\n')}\n`)
+      await context.world.stdout.write(`${[answer.summary, ...answer.details.map((detail) => `  ${detail}`)].map(visible).join('\n')}\n`)
     } else
       await context.one(
         [

@@ -27,6 +27,11 @@ export function visible(text: string): string {
   )
 }
 
+/** The same for text of several lines, which stay lines. */
+export function visibleLines(text: string): string {
+  return text.split('\n').map(visible).join('\n')
+}
+
 /** Rows below their titles; cut at `width` where one is given. */
 export function table<T>(columns: readonly Column<T>[], rows: readonly T[], width?: number): string {
   const cells = rows.map((row) => columns.map((column) => visible(cell(column.value(row)))))
@@ -66,7 +71,9 @@ export async function printOne(world: World, format: Format, fields: Fields, vie
   const shown = fields.filter(([, value]) => value !== undefined && value !== '')
   const width = shown.reduce((most, [title]) => Math.max(most, title.length), 0)
   const text = shown
-    .map(([title, value]) => `${`${title}:`.padEnd(width + 1)} ${cell(value).replaceAll('\n', `\n${' '.repeat(width + 2)}`)}\n`)
+    .map(
+      ([title, value]) => `${`${title}:`.padEnd(width + 1)} ${visibleLines(cell(value)).replaceAll('\n', `\n${' '.repeat(width + 2)}`)}\n`,
+    )
     .join('')
   await world.stdout.write(text)
 }

@@ -3,6 +3,7 @@ import { showBytes, showCapacity, showDuration, showTime } from '../../src/cli/f
 import { type Column, table, tsv } from '../../src/cli/output.ts'
 import { Failures } from '../../src/cli/run/failures.ts'
 import { findInputs, stagedPath } from '../../src/cli/run/inputs.ts'
+import { Lab } from './lab.ts'
 
 interface Row {
   id: string
@@ -30,6 +31,26 @@ describe('tables', () => {
 
   it('control characters of a name cannot reach the terminal', () => {
     expect(table(columns, [{ id: '\u001b[2Jx', count: 1 }])).not.toContain('\u001b')
+  })
+
+  it('control characters cannot reach the terminal from wherever else they come', async () => {
+    const lab = new Lab()
+    try {
+      const sequence = '\u001b]0;x\u0007'
+      const shown = await lab.run('run', `echo "${sequence}"`, '--dry-run')
+      expect(shown.stdout).toContain('\\x1b]0;x\\x07')
+      lab.mesh.status = { ...lab.mesh.status, name: sequence, addresses: ['a', 'b'] }
+      const status = await lab.run('status')
+      expect(status.stdout).toMatch(/^node: +\\x1b\]0;x\\x07/m)
+      expect(status.stdout).toMatch(/^addresses: +a\n +b$/m)
+      const failed = await lab.run('run', `printf 'a\\tb \\033[2J' >&2; exit {index}`, '--array', '0-1')
+      expect(failed.stderr).toContain('    a  b \\x1b[2J\n')
+      const missing = await lab.run('job', 'show', sequence)
+      expect(missing.stderr).toContain('\\x1b]0;x\\x07')
+      for (const { stdout, stderr } of [shown, status, failed, missing]) expect(stdout + stderr).not.toMatch(/(?!\n)\p{Cc}/u)
+    } finally {
+      lab.close()
+    }
   })
 
   it('TSV has the same columns with tabs and line breaks escaped', () => {

@@ -49,7 +49,10 @@ export class Failures {
     return this.groups.flatMap(({ what, taskIds, stderr }) => {
       const ids = [...taskIds].sort()
       const named = ids.slice(0, shownTasks).join(', ') + (ids.length > shownTasks ? ` and ${ids.length - shownTasks} more` : '')
-      return [`${ids.length === 1 ? '1 task' : `${ids.length} tasks`} failed: ${what} (${named})`, ...stderr.map((line) => `    ${line}`)]
+      return [
+        `${ids.length === 1 ? '1 task' : `${ids.length} tasks`} failed: ${what} (${named})`,
+        ...stderr.map((line) => `    ${line.replaceAll('\t', '  ').replace(/\r$/, '')}`),
+      ]
     })
   }
 }
