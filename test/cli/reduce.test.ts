@@ -95,3 +95,20 @@ describe('interrupted while the job is being added', () => {
     expect(ran).toMatchObject({ code: 130, stderr: expect.stringMatching(/while job mine was being submitted; .* job show mine/) })
   })
 })
+
+describe('the job of a run', () => {
+  it.each([
+    [[], 7 * 86_400_000],
+    [['--retention', '1h'], 3_600_000],
+    [['--job-id', 'mine'], undefined],
+    [['--job-id', 'mine', '--retention', '1h'], 3_600_000],
+  ])('with %j is kept for %s ms after its end', async (options, retentionTimeMs) => {
+    await lab.run('run', 'true', ...options)
+    expect(onlyJob().spec.retentionTimeMs).toBe(retentionTimeMs)
+  })
+
+  it('with a retention that is no duration is wrong usage', async () => {
+    expect((await lab.run('run', 'true', '--retention', 'soon')).code).toBe(2)
+    expect(lab.mesh.asked).toEqual([])
+  })
+})

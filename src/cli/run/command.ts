@@ -30,6 +30,7 @@ interface Options {
   jobId?: string
   poolId?: string
   dryRun?: boolean
+  retention?: string
   detach?: boolean
   quiet?: boolean
 }
@@ -57,6 +58,10 @@ export function register(program: Command, context: Context): void {
     .option('-e, --env <name=value>', 'environment variable of the tasks; may repeat', collect)
     .option('--job-id <id>', 'name of the job, default made up')
     .option('--pool-id <id>', 'pool to run on, default every machine')
+    .option(
+      '--retention <duration>',
+      'delete the job, with its outputs in the mesh, so long after its end; default 7d, with --job-id never',
+    )
     .option('-n, --dry-run', 'only say what would be run')
     .option('-d, --detach', 'submit, print the job’s id and return')
     .option('-q, --quiet', 'no progress')
@@ -70,6 +75,7 @@ async function run(context: Context, options: Options, words: string[]): Promise
       '--reduce cannot be detached: its inputs are known only when the other tasks have ended. Leave out --detach, or run it in a terminal multiplexer.',
     )
   const plan = new RunPlan(await requestOf(context, options, words))
+  const retentionTimeMs = options.retention === undefined ? undefined : durationMs(options.retention, '--retention')
   if (options.dryRun === true) return dryRun(context, plan, options.poolId)
   const mesh = await context.mesh()
   const { Run } = await import('./run.ts')
@@ -77,6 +83,7 @@ async function run(context: Context, options: Options, words: string[]): Promise
     jobId: options.jobId ?? madeUpId(),
     isOwnId: options.jobId === undefined,
     poolId: options.poolId,
+    retentionTimeMs: retentionTimeMs ?? (options.jobId === undefined ? madeUpRetentionMs : undefined),
     detach: options.detach === true,
     printsStdout: options.stdout === true,
     quiet: options.quiet === true,
@@ -119,6 +126,9 @@ function demandOf(options: Options): Demand | undefined {
   const asked = Object.entries(demand).filter(([, value]) => value !== undefined)
   return asked.length === 0 ? undefined : Object.fromEntries(asked)
 }
+
+/** A job of a made-up name is asked for soon or never; until it is deleted its blobs take room at its home. */
+const madeUpRetentionMs = 7 * 86_400_000
 
 /** Sorts by time in lists, and is not made up twice. */
 function madeUpId(): string {

@@ -20,6 +20,8 @@ export interface RunOptions {
   /** The id was made up by this command, so a job of this name can only be its own. */
   isOwnId: boolean
   poolId?: string
+  /** The job is deleted so long after its end; undefined: never. */
+  retentionTimeMs?: number
   detach: boolean
   printsStdout: boolean
   quiet: boolean
@@ -123,10 +125,10 @@ export class Run {
   }
 
   async #addJob(): Promise<void> {
-    const { jobId, poolId, isOwnId } = this.#options
+    const { jobId, poolId, isOwnId, retentionTimeMs } = this.#options
     this.#job = 'sending'
     try {
-      const job = { id: jobId, usesTaskDependencies: this.#plan.request.reduce !== undefined, ...(poolId === undefined ? {} : { poolId }) }
+      const job = { id: jobId, poolId, retentionTimeMs, usesTaskDependencies: this.#plan.request.reduce !== undefined }
       await this.#mesh.control.call('addJob', job, { signal: this.#interrupts.signal, persist: true })
     } catch (error) {
       // A repeated request whose first answer was lost finds its own job.
