@@ -93,13 +93,17 @@ function put(group: Command, context: Context): void {
     await interruptible(context.world, async (signal) => {
       const uploader = new Uploader(mesh, { signal, pin: options.pin === false ? undefined : options.pin })
       const rows: { id: string; size: number; path: string }[] = []
-      for (const path of paths) rows.push({ ...(await uploader.put(resolve(context.world.cwd, path))), path })
       const shown: Column<(typeof rows)[number]>[] = [
         { title: 'id', value: (r) => r.id },
         { title: 'size', value: (r) => showBytes(r.size), right: true },
         { title: 'path', value: (r) => r.path },
       ]
-      await context.list(shown, rows)
+      try {
+        for (const path of paths) rows.push({ ...(await uploader.put(resolve(context.world.cwd, path))), path })
+      } finally {
+        // What is stored is stored, and pinned: its id must be known though a later one failed.
+        if (rows.length > 0) await context.list(shown, rows)
+      }
     })
   })
 }

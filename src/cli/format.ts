@@ -31,7 +31,8 @@ export function showTime(timeMs: number | undefined, now = new Date()): string {
 export function showCapacity({ cores, memoryMiB, gpus }: Capacity): string {
   const memory = memoryMiB >= 1024 ? `${Math.round((memoryMiB / 1024) * 10) / 10} GiB` : `${Math.round(memoryMiB)} MiB`
   const count = Math.round(cores * 100) / 100
-  return `${count} ${count === 1 ? 'core' : 'cores'}, ${memory}${gpus > 0 ? `, ${gpus} GPU${gpus > 1 ? 's' : ''}` : ''}`
+  // A size that names no memory takes none for itself.
+  return `${count} ${count === 1 ? 'core' : 'cores'}${memoryMiB > 0 ? `, ${memory}` : ''}${gpus > 0 ? `, ${gpus} GPU${gpus > 1 ? 's' : ''}` : ''}`
 }
 
 const isoUnits = { W: 604_800_000, D: 86_400_000, H: 3_600_000, M: 60_000, S: 1000 } as const

@@ -182,6 +182,13 @@ describe('commands', () => {
     expect((await lab.run('blob', 'get', id)).stdout).toBe(text)
   })
 
+  it('blob put says the ids of what it has stored when a later one fails', async () => {
+    lab.files({ a: 'A' })
+    const ran = await lab.run('blob', 'put', 'a', 'none', '-o', 'tsv')
+    expect(ran).toMatchObject({ code: 2, stdout: `id\tsize\tpath\n${blobIdOf('A')}\t1 B\ta\n` })
+    expect(ran.stderr).toMatch(/There is no file .*none/)
+  })
+
   it('a directory goes into the mesh and comes back', async () => {
     lab.files({ 'dir/a': 'A', 'dir/sub/b': 'B' })
     const { stdout } = await lab.run('blob', 'put', 'dir', '-o', 'tsv')

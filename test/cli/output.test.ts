@@ -73,6 +73,7 @@ describe('how things are shown', () => {
   it('sizes and capacities', () => {
     expect(showBytes(1536)).toBe('1.5 KB')
     expect(showCapacity({ cores: 2, memoryMiB: 4096, gpus: 1 })).toBe('2 cores, 4 GiB, 1 GPU')
+    expect(showCapacity({ cores: 1, memoryMiB: 0, gpus: 0 })).toBe('1 core')
   })
 })
 
