@@ -90,6 +90,15 @@ describe('bin/batchmesh', () => {
   })
 })
 
+it.each([
+  [['--bogus'], /Unknown option '--bogus'/],
+  [['--count', '0'], /the count at least 1/],
+])('the simulation refuses %j in words, without a stack', (options, message) => {
+  const ran = spawnSync(process.execPath, [join(import.meta.dirname, '../sim/main.ts'), ...options], { encoding: 'utf8' })
+  expect(ran).toMatchObject({ status: 2, stdout: '', stderr: expect.stringMatching(message) })
+  expect(ran.stderr).not.toMatch(/^ +at /m)
+})
+
 /** A module that prints the address of each module that is loaded. */
 function traceImports(): string {
   put(

@@ -3,17 +3,30 @@ import { parseArgs } from 'node:util'
 import { simulate } from './simulation.ts'
 import { faultNames, noFaults } from './world.ts'
 
-const { values } = parseArgs({
-  options: {
-    seed: { type: 'string', default: '1' },
-    count: { type: 'string', default: '200' },
-    verbose: { type: 'boolean', default: false },
-  },
-})
+function usage(message: string): never {
+  console.error(`sim: ${message}\nUsage: npm run sim -- [--seed N] [--count M] [--verbose]`)
+  process.exit(2)
+}
+
+function readOptions() {
+  try {
+    return parseArgs({
+      options: {
+        seed: { type: 'string', default: '1' },
+        count: { type: 'string', default: '200' },
+        verbose: { type: 'boolean', default: false },
+      },
+    }).values
+  } catch (error) {
+    return usage((error as Error).message)
+  }
+}
+
+const values = readOptions()
 const first = Number(values.seed)
 const count = Number(values.count)
 if (!Number.isInteger(first) || !Number.isInteger(count) || count < 1)
-  throw new Error(`--seed ${values.seed} and --count ${values.count} must be whole numbers, the count at least 1.`)
+  usage(`--seed ${values.seed} and --count ${values.count} must be whole numbers, the count at least 1.`)
 const total = noFaults()
 let failed = 0
 for (let seed = first; seed < first + count; seed += 1) {
