@@ -44,6 +44,8 @@ export interface NodeOptions {
   mdns: boolean
   lendCpus?: number
   lendMemoryMiB?: number
+  /** Room for blobs; default as the store finds reasonable. */
+  blobQuotaMiB?: number
   labels: Labels
   class: MachineClass
   logger: Logger
@@ -92,7 +94,10 @@ export async function startNode(options: NodeOptions): Promise<MeshNode> {
     // The journal's lock is held: nobody else is here.
     const sweeping = Promise.allSettled(left.map(removeTree))
     closers.push(async () => void (await sweeping))
-    const store = await openStore(layout.blobs, { log: logger })
+    const store = await openStore(layout.blobs, {
+      log: logger,
+      quotaBytes: options.blobQuotaMiB === undefined ? undefined : options.blobQuotaMiB * 2 ** 20,
+    })
     closers.push(closeHashPool, () => store.close())
     const host = await createHost({
       membership,

@@ -34,12 +34,41 @@ export class Budget {
     this.#reservedBytes -= bytes
   }
 
+  /**
+   * What comes of a write that failed, after what was half written has been removed: when the disk is full (others fill
+   * it too), room is made for the next try, and the error is StoreFull. Any other error is thrown as it is.
+   */
+  async failed(error: unknown, bytes: number): Promise<never> {
+    if (!isDiskFull(error)) throw error
+    await this.makeRoom(bytes)
+    throw diskFull(error)
+  }
+
+  /** Sweeps what nothing pins until so much is freed, as far as there is any. */
+  async makeRoom(bytes: number): Promise<void> {
+    await this.#makeRoom(bytes).catch(() => undefined)
+  }
+
+  /** Room for so many bytes, during the work; which removes what it has half written when it fails. */
   async within<T>(bytes: number, work: () => Promise<T>): Promise<T> {
     await this.reserve(bytes)
     try {
-      return await work()
+      return await work().catch((error: unknown) => this.failed(error, bytes))
     } finally {
       this.unreserve(bytes)
     }
   }
+}
+
+/** By the message too: an error that comes from a thread has lost its code. */
+export function isDiskFull(error: unknown): boolean {
+  return error instanceof Error && /^(ENOSPC|EDQUOT)\b/.test((error as NodeJS.ErrnoException).code ?? error.message)
+}
+
+export function diskFull(cause: unknown): MeshError {
+  return new MeshError(
+    'StoreFull',
+    'The disk of the blob store is full, before its quota is used up. Free some of the disk, or lower the quota (--blob-quota).',
+    { cause },
+  )
 }

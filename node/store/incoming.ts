@@ -13,6 +13,8 @@ export interface IncomingStore {
   rowBytes: number
   reserve(bytes: number): Promise<void>
   unreserve(bytes: number): void
+  /** Budget.failed */
+  failed(error: unknown, bytes: number): Promise<never>
   addSmall(content: Uint8Array, options: PutOptions): Promise<BlobId>
   addFile(tmpPath: string, of: { id: BlobId; size: number; totalBytes: number; leaves: Uint8Array }, options: PutOptions): Promise<BlobId>
 }
@@ -57,7 +59,7 @@ export class Incoming {
         this.#chunk.set(piece.subarray(at, at + take), this.#filled)
         this.#filled += take
         at += take
-        if (this.#filled === chunkBytes) await this.#flush()
+        if (this.#filled === chunkBytes) await this.#flush().catch((error: unknown) => this.#fail(error))
       }
     })
   }
@@ -79,6 +81,8 @@ export class Incoming {
         const leaves = new Uint8Array(Buffer.concat(this.#digests))
         const root = await inThread('rootOf', { leaves, size })
         return { id: await this.#store.addFile(this.#path!, { ...root, size, leaves }, options), size }
+      } catch (error) {
+        return await this.#fail(error)
       } finally {
         await this.#cleanUp()
       }
@@ -101,8 +105,16 @@ export class Incoming {
     this.#filled = 0
   }
 
+  async #fail(error: unknown): Promise<never> {
+    const bytes = this.#reserved
+    this.#state = 'ended'
+    await this.#cleanUp()
+    return this.#store.failed(error, bytes)
+  }
+
   async #cleanUp(): Promise<void> {
     await this.#file?.close()
+    this.#file = undefined
     if (this.#path !== undefined) await rm(this.#path, { force: true })
     this.#store.unreserve(this.#reserved)
     this.#reserved = 0

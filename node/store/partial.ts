@@ -7,6 +7,7 @@ import { constants } from 'node:fs'
 import { chmod, type FileHandle, open, readFile, rename, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { BlobId } from '../../protocols/ids.ts'
+import { diskFull, isDiskFull } from './budget.ts'
 import { detached, inThread } from './hash-pool.ts'
 import { chunkBytes, chunkCount, chunkLength, leafAt } from './unixfs.ts'
 
@@ -19,6 +20,7 @@ export class PartialFile {
   readonly #list: FileHandle
   readonly #have: Uint8Array
   #missing: number
+  #hadNoRoom = false
 
   private constructor(
     path: string,
@@ -68,7 +70,13 @@ export class PartialFile {
     if (data.length !== chunkLength(this.size, index)) return false
     const bytes = detached(data)
     const task = { fd: this.#file.fd, offset: index * chunkBytes, data: bytes, digest: detached(leafAt(this.leaves, index)) }
-    if (!(await inThread('writeChunk', task, [bytes.buffer]))) return false
+    try {
+      if (!(await inThread('writeChunk', task, [bytes.buffer]))) return false
+    } catch (error) {
+      if (!isDiskFull(error)) throw error
+      this.#hadNoRoom = true
+      throw diskFull(error)
+    }
     if (this.#have[index] === 1) return true
     this.#have[index] = 1
     this.#missing -= 1
@@ -94,9 +102,14 @@ export class PartialFile {
     await this.#file.datasync()
   }
 
-  async close(): Promise<void> {
+  /** What came stays for a later try, unless the disk had no room for the rest: then it is removed, and the answer true. */
+  async close(): Promise<boolean> {
     await this.#file.close()
     await this.#list.close()
+    if (!this.#hadNoRoom || this.#missing === 0) return false
+    await rm(this.path, { force: true })
+    await this.forgetList()
+    return true
   }
 
   /** Forgets the list of chunks, once the file has become a blob. */

@@ -92,7 +92,7 @@ export class ReceivingFiles {
         if (mine.users > 0) return
         if (this.#receiving.get(id) === mine) this.#receiving.delete(id)
         this.#budget.unreserve(mine.reserved)
-        await partial.close()
+        if (await partial.close()) await this.#budget.makeRoom(size)
       },
     }
   }

@@ -12,7 +12,7 @@
  * without a row is swept at the next start. Bytes are hashed whenever they leave the store; a blob whose bytes do not
  * match is taken out at once and becomes a partial file, whose good chunks need not be fetched again.
  */
-import { type FileHandle, mkdir, rename, rm } from 'node:fs/promises'
+import { type FileHandle, mkdir, rename, rm, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
 import { maxFileBytes, smallBytes } from '../../protocols/blobs.ts'
 import { MeshError } from '../../protocols/errors.ts'
@@ -32,11 +32,12 @@ import { rawCid, sha256 } from './unixfs.ts'
 export const rowBytes = smallBytes
 /** How long an upload without a pin is kept: its pin or its directory may still be to come. */
 const provisionalMs = 3_600_000
-/** Default room for blobs. */
-export const defaultQuotaBytes = 100 * 2 ** 30
+/** Default room for blobs at most. */
+const mostQuotaBytes = 100 * 2 ** 30
 
 export interface StoreOptions {
-  quotaBytes?: number
+  /** Default: half of what the store could have of the disk, which others use too, and at most 100 GiB. */
+  quotaBytes?: number | undefined
   log?: StoreLog
   /** The clock, ms since 1970. */
   now?: () => number
@@ -47,7 +48,18 @@ export async function openStore(dir: string, options: StoreOptions = {}): Promis
   await clearTmp(dir)
   const ledger = await Ledger.open(join(dir, 'db'), join(dir, 'files'))
   await recover(dir, ledger)
-  return new BlobStore(dir, ledger, options)
+  const quotaBytes = options.quotaBytes ?? defaultQuotaBytes(await freeDiskBytes(dir), ledger.usedBytes)
+  return new BlobStore(dir, ledger, { ...options, quotaBytes })
+}
+
+/** Where `usedBytes` of the disk are the store's already, and `freeBytes` are nobody's. */
+export function defaultQuotaBytes(freeBytes: number, usedBytes: number): number {
+  return Math.min(mostQuotaBytes, Math.floor((freeBytes + usedBytes) / 2))
+}
+
+async function freeDiskBytes(path: string): Promise<number> {
+  const { bavail, bsize } = await statfs(path)
+  return bavail * bsize
 }
 
 export class BlobStore extends BlobReader {
@@ -59,11 +71,11 @@ export class BlobStore extends BlobReader {
   #sweeping: Promise<SweepResult> | undefined
   #lastTmp = 0
 
-  constructor(dir: string, ledger: Ledger, options: StoreOptions) {
+  constructor(dir: string, ledger: Ledger, options: StoreOptions & { quotaBytes: number }) {
     super(dir, ledger, options.log)
     this.#now = options.now ?? Date.now
     this.#budget = new Budget({
-      quotaBytes: options.quotaBytes ?? defaultQuotaBytes,
+      quotaBytes: options.quotaBytes,
       usedBytes: () => ledger.usedBytes,
       makeRoom: async (neededBytes) => {
         await this.#sweepNow(neededBytes)
@@ -93,6 +105,7 @@ export class BlobStore extends BlobReader {
       rowBytes,
       reserve: (bytes) => this.#budget.reserve(bytes),
       unreserve: (bytes) => this.#budget.unreserve(bytes),
+      failed: (error, bytes) => this.#budget.failed(error, bytes),
       addSmall: (content, options) => this.addSmall(content, options),
       addFile: (path, of, options) => this.#addFile(path, of, options),
     })

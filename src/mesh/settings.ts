@@ -17,6 +17,7 @@ export const settingsSchema = z.strictObject({
   mdns: z.boolean().optional(),
   lendCpus: z.number().min(0).optional(),
   lendMemoryMiB: z.number().positive().optional(),
+  blobQuotaMiB: z.number().positive().optional(),
   labels: labelsSchema.optional(),
   class: machineClassSchema.optional(),
   name: z.string().optional(),

@@ -22,6 +22,8 @@ export interface UpOptions {
   lendCpus?: number
   /** Memory to lend; default what the node finds reasonable. */
   lendMemoryMiB?: number
+  /** Room for blobs; default half of what the disk has for them, at most 100 GiB. */
+  blobQuotaMiB?: number
   labels: Labels
   class: MachineClass
   /** Name shown for the machine; default its host name. */

@@ -18,6 +18,7 @@ const all: Settings = {
   mdns: false,
   lendCpus: 2,
   lendMemoryMiB: 512,
+  blobQuotaMiB: 100,
   labels: { room: 'lab' },
   class: 'low-priority',
   name: 'one',

@@ -1,10 +1,12 @@
+import { spawnSync } from 'node:child_process'
 import { createHash, randomBytes } from 'node:crypto'
+import { mkdtempSync, rmdirSync } from 'node:fs'
 import { mkdtemp, open, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { closeHashPool } from '../../node/store/hash-pool.ts'
-import { type BlobStore, openStore, rowBytes } from '../../node/store/store.ts'
+import { type BlobStore, defaultQuotaBytes, openStore, rowBytes } from '../../node/store/store.ts'
 import { importTree, treeEntries } from '../../node/store/tree.ts'
 import { fileRoot } from '../../node/store/unixfs.ts'
 
@@ -283,5 +285,79 @@ describe('quota', () => {
     await expect(put(randomBytes(MiB))).rejects.toMatchObject({ code: 'StoreFull', message: expect.stringMatching(/unpin blobs/) })
     await store.unpinAll('job:1')
     await put(randomBytes(MiB))
+  })
+})
+
+/** A file system of 12 MiB over the test's directory, or why there can be none. */
+function smallDisk(at: string): string | undefined {
+  const { status, stderr } = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=12m', 'batchmesh-test', at], { encoding: 'utf8' })
+  return status === 0 ? undefined : stderr.trim() || 'there is no mount'
+}
+
+describe('a full disk', () => {
+  let disk = ''
+  let clock = 1
+  let small: BlobStore
+  const probe = mkdtempSync(join(tmpdir(), 'batchmesh-disk-'))
+  const reason = smallDisk(probe)
+  if (reason === undefined) spawnSync('umount', [probe])
+  rmdirSync(probe)
+  if (reason !== undefined) console.log(`skipped: stores on a full disk: ${reason}`)
+  const can = it.skipIf(reason !== undefined)
+
+  beforeEach(async () => {
+    if (reason !== undefined) return
+    disk = await mkdtemp(join(tmpdir(), 'batchmesh-disk-'))
+    smallDisk(disk)
+    clock = 1
+    small = await openStore(disk, { quotaBytes: 100 * MiB, now: () => clock })
+  })
+  afterEach(async () => {
+    if (reason !== undefined) return
+    await small.close()
+    spawnSync('umount', [disk])
+    await rm(disk, { recursive: true })
+  })
+  const halfWritten = async () => (await Promise.all(['tmp', 'partial'].map((name) => readdir(join(disk, name))))).flat()
+
+  can('B1: fails an upload with a sentence, leaves nothing half written, and has room for the next', async () => {
+    const old = await put(randomBytes(5 * MiB), undefined, small)
+    clock += 7_200_000
+    const large = randomBytes(9 * MiB)
+    await expect(put(large, 'job:1', small)).rejects.toMatchObject({ code: 'StoreFull', message: expect.stringMatching(/disk .* is full/) })
+    expect(await halfWritten()).toEqual([])
+    expect(await small.has(old)).toBe(false)
+    const id = await put(large, 'job:1', small)
+    expect(await small.has(id)).toBe(true)
+    expect(small.usedBytes).toBe(9 * MiB)
+  })
+
+  can('B1: fails the taking in of a file in the same way', async () => {
+    const path = join(dir, 'large')
+    await writeFile(path, randomBytes(20 * MiB))
+    const file = await open(path)
+    await expect(small.importFile(file)).rejects.toMatchObject({ code: 'StoreFull' })
+    await file.close()
+    expect(await halfWritten()).toEqual([])
+    await put(randomBytes(9 * MiB), 'job:1', small)
+  })
+
+  can('B1: gives up a file that comes in from peers, with what came of it', async () => {
+    const content = randomBytes(20 * MiB)
+    const chunks = Array.from({ length: 20 }, (_, at) => content.subarray(at * MiB, (at + 1) * MiB))
+    const leaves = new Uint8Array(Buffer.concat(chunks.map((chunk) => createHash('sha256').update(chunk).digest())))
+    const receiving = await small.receive(fileRoot(leaves, content.length).id, content.length, leaves)
+    await expect(
+      (async () => {
+        for (const [at, chunk] of chunks.entries()) await receiving.partial.write(at, chunk)
+      })(),
+    ).rejects.toMatchObject({ code: 'StoreFull' })
+    await receiving.release()
+    expect(await halfWritten()).toEqual([])
+  })
+
+  it('is not filled by default: the quota is half of what the store could have, and at most 100 GiB', () => {
+    expect(defaultQuotaBytes(30 * MiB, 10 * MiB)).toBe(20 * MiB)
+    expect(defaultQuotaBytes(2 ** 50, 0)).toBe(100 * 2 ** 30)
   })
 })

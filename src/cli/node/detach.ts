@@ -76,7 +76,7 @@ export async function rotate(path: string): Promise<void> {
 /** The settings whole: what earlier starts left is in them already. */
 function words({ dataDir, settings, logLevel }: Detached): string[] {
   const list = ['up', '--data', dataDir, '--defaults', '--log-level', logLevel]
-  const { port, mdns, lendCpus, lendMemoryMiB, name } = settings
+  const { port, mdns, lendCpus, lendMemoryMiB, blobQuotaMiB, name } = settings
   if (port !== undefined) list.push('--port', String(port))
   if (settings.class !== undefined) list.push('--class', settings.class)
   for (const address of settings.listen ?? []) list.push('--listen', address)
@@ -85,6 +85,7 @@ function words({ dataDir, settings, logLevel }: Detached): string[] {
   if (mdns !== undefined) list.push(mdns ? '--mdns' : '--no-mdns')
   if (lendCpus !== undefined) list.push('--lend-cpus', String(lendCpus))
   if (lendMemoryMiB !== undefined) list.push('--lend-memory', `${lendMemoryMiB}MiB`)
+  if (blobQuotaMiB !== undefined) list.push('--blob-quota', `${blobQuotaMiB}MiB`)
   for (const [label, value] of Object.entries(settings.labels ?? {})) list.push('--label', `${label}=${value}`)
   if (name !== undefined) list.push('--name', name)
   return list

@@ -22,6 +22,7 @@ interface Options {
   mdns?: boolean
   lendCpus?: string
   lendMemory?: string
+  blobQuota?: string
   label?: string[]
   class?: 'dedicated' | 'low-priority'
   name?: string
@@ -45,6 +46,7 @@ export function register(program: Command, context: Context): void {
     .option('--no-mdns', 'do not look for peers on the local network')
     .option('--lend-cpus <number>', 'cores to lend, default all; 0: runs no tasks')
     .option('--lend-memory <amount>', 'memory to lend, such as 8GiB')
+    .option('--blob-quota <amount>', 'disk to lend for blobs, such as 20GiB; default half of what is free, at most 100GiB')
     .option('--label <name=value>', 'label that pools and tasks can ask for; may repeat', collect)
     .addOption(
       new Option('--class <class>', 'low-priority machines may leave at any time; default dedicated').choices([
@@ -87,6 +89,7 @@ function settingsOf(options: Options): Settings {
     mdns: options.mdns,
     lendCpus: zeroOrMore(options.lendCpus, '--lend-cpus'),
     lendMemoryMiB: options.lendMemory === undefined ? undefined : memoryMiB(options.lendMemory),
+    blobQuotaMiB: options.blobQuota === undefined ? undefined : memoryMiB(options.blobQuota),
     labels: options.label === undefined ? undefined : Object.fromEntries(pairs(options.label, '--label')),
     class: options.class,
     name: options.name,
