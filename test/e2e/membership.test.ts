@@ -231,7 +231,7 @@ describe('a node in the foreground', () => {
     const version = await lab.spawn(['script', '--version']).exited.catch(() => undefined)
     if (version?.stdout.includes('util-linux') !== true) return t.skip('script of util-linux, which makes a terminal, is not here')
     const command = `${batchmesh} up --data ${lab.dataDir('founder')} --port 0 --listen 127.0.0.1 --no-mdns`
-    const onTerminal = lab.spawn(['script', '-qec', command, '/dev/null'])
+    const onTerminal = lab.spawn(['script', '-qec', `exec ${command}`, '/dev/null'])
     await lab.until('it is ready', () => onTerminal.stdout().includes('is back in mesh'))
     expect(onTerminal.stdout()).toMatch(/^\d\d:\d\d:\d\d the coordinator is ready/m)
     expect(onTerminal.stdout()).not.toMatch(/^\{/m)
