@@ -74,7 +74,10 @@ describe.skipIf(process.platform !== 'linux')('on a terminal (util-linux script)
   /** Runs `batchmesh run` on a pseudo terminal; what is written to its stdin is typed. */
   function onTerminal(cwd: string, args: string[], env: Record<string, string | undefined> = {}) {
     const words = [batchmesh, 'run', ...args].map((word) => `'${word.replaceAll("'", `'\\''`)}'`).join(' ')
-    return lab.spawn(['script', '-qefc', `exec ${words}`, '/dev/null'], { cwd, env: { BATCHMESH_DATA: founder.dataDir, TERM: 'xterm', ...env } })
+    return lab.spawn(['script', '-qefc', `exec ${words}`, '/dev/null'], {
+      cwd,
+      env: { BATCHMESH_DATA: founder.dataDir, TERM: 'xterm', ...env },
+    })
   }
 
   it('there is a bar with counts, rate and time left, coloured unless NO_COLOR is set', async () => {
