@@ -112,10 +112,4 @@ export interface TaskDirectories {
   readonly find: FindAttempt
 }
 
-/** Where a room of the node says what happened; pino fits. */
-export interface Log {
-  debug(fields: object, message: string): void
-  info(fields: object, message: string): void
-  warn(fields: object, message: string): void
-  error(fields: object, message: string): void
-}
+export type { Logger as Log } from '../protocols/logger.ts'

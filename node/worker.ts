@@ -64,7 +64,7 @@ class Shell implements Worker {
     this.#now = options.now ?? Date.now
     this.#random = options.random ?? Math.random
     const { journal, log, wire, coordinator } = options
-    const common = { now: this.#now, random: this.#random, log }
+    const common = { meshId: options.meshId, now: this.#now, random: this.#random, log }
     this.#machine = options.machine()
     this.#reporter = new Reporter(log, (unit) => this.#acknowledged(unit))
     this.#offers = new OfferListener(wire, options.meshId, (poolId) => {

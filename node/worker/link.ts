@@ -7,6 +7,7 @@ import { MeshError } from '../../protocols/errors.ts'
 import type { PeerIdText } from '../../protocols/ids.ts'
 import { heartbeatMs as defaultHeartbeatMs, type Hello, leasesProtocol, type Welcome } from '../../protocols/leases.ts'
 import { isRemoval } from '../../protocols/membership.ts'
+import { poolsTopic } from '../../protocols/pools.ts'
 import { clientSession, type Handlers } from '../../protocols/rpc.ts'
 import type { Wire } from '../../protocols/wire.ts'
 import type { Log } from '../ports.ts'
@@ -39,6 +40,7 @@ export type Gate = <T>(act: () => T | Promise<T>) => Promise<T>
 
 export interface LinkParts {
   wire: Wire
+  meshId: string
   coordinator: PeerIdText
   /** Called for each connection, when it is open. */
   hello(): Hello
@@ -70,6 +72,9 @@ export class Link {
   #heardAt: number
   #contactAt: number
   #whole: Promise<void> | undefined
+  /** Ends the pause between two tries. */
+  #pause = new AbortController()
+  #unsubscribe: (() => void) | undefined
 
   constructor(parts: LinkParts) {
     this.#parts = parts
@@ -100,12 +105,17 @@ export class Link {
   }
 
   open(): void {
+    // A hint only (G1), and a forged one costs a try: an announcement of pools says that the coordinator is there again.
+    this.#unsubscribe = this.#parts.wire.subscribe(poolsTopic(this.#parts.meshId), (_data, from) => {
+      if (from === this.#parts.coordinator) this.#pause.abort()
+    })
     this.#whole = this.#run()
     this.#beatLater()
   }
 
   async close(): Promise<void> {
     clearTimeout(this.#timer)
+    this.#unsubscribe?.()
     this.#closing.abort(new MeshError('Aborted', 'The worker is going down.'))
     this.#session?.close()
     await this.#whole
@@ -160,7 +170,8 @@ export class Link {
       }
       if (signal.aborted) return
       const pauseMs = isRemoved ? removedRetryMs : backoffMs(failures, parts.random())
-      await sleep(pauseMs, undefined, { signal }).catch(() => {})
+      this.#pause = new AbortController()
+      await sleep(pauseMs, undefined, { signal: AbortSignal.any([signal, this.#pause.signal]) }).catch(() => {})
     }
   }
 

@@ -1,6 +1,7 @@
 import { beforeEach, describe, expect, it } from 'vitest'
 import { offersTopic } from '../../protocols/offers.ts'
 import type { Reservation } from '../../protocols/pools.ts'
+import { poolsTopic } from '../../protocols/pools.ts'
 import { brief, defaultNode, type FakeCoordinator, grantOf } from '../support/worker/fake-coordinator.ts'
 import { type FakeExecutor, until } from '../support/worker/fake-parts.ts'
 import { type FakeJournal, type Harness, lent, useHarness } from '../support/worker/harness.ts'
@@ -29,7 +30,7 @@ describe('compute nodes', () => {
       ['n0', 1],
       ['p3', 1],
     ])
-    expect(coordinator.topics).toEqual([offersTopic('mesh', 'default'), offersTopic('mesh', 'pool')])
+    expect(coordinator.topics).toEqual([poolsTopic('mesh'), offersTopic('mesh', 'default'), offersTopic('mesh', 'pool')])
   })
 
   it('R1: wait for running tasks of the default pool, which gets no new ones meanwhile', async () => {
