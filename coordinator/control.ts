@@ -6,6 +6,7 @@ import { type ControlProtocol, controlProtocol } from '../protocols/control.ts'
 import { MeshError } from '../protocols/errors.ts'
 import { foldId } from '../protocols/ids.ts'
 import { defaultPoolId } from '../protocols/model/pool.ts'
+import { arrayTask, countOf } from '../protocols/model/task-array.ts'
 import { type CallHandlers, type Session, serverSession } from '../protocols/rpc.ts'
 import type { Channel, Wire } from '../protocols/wire.ts'
 import type { Desk } from './desk.ts'
@@ -117,6 +118,15 @@ function handlers(parts: ControlParts, session: () => ControlSession, own: Set<n
       // Before the tasks are there, so that no input is swept while its task waits.
       await homes.keep(uid, row.spec.home ?? state.self, inputsOf(tasks))
       return desk.ask({ kind: 'addTasks', jobId, tasks, encoded: tasks.map((task) => encode(task)) })
+    },
+    addTaskArray: async ({ jobId, array }) => {
+      const { uid, row } = jobOf(jobId)
+      await homes.keep(uid, row.spec.home ?? state.self, inputsOf([arrayTask(array, array.indexes[0]!.start)]))
+      const tasks = array.indexes.flatMap((range) =>
+        Array.from({ length: countOf(range) }, (_, at) => arrayTask(array, range.start + at * range.step)),
+      )
+      await desk.ask({ kind: 'addTasks', jobId, tasks, encoded: tasks.map((task) => encode(task)) })
+      return { count: tasks.length, firstTaskId: tasks[0]!.id, lastTaskId: tasks.at(-1)!.id }
     },
     listTasks: async ({ jobId, ...filter }) => {
       await durable()

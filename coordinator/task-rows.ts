@@ -105,6 +105,8 @@ export async function* completedEvents(store: Store, job: Job): AsyncGenerator<T
       failureInfo: status.outcome?.failureInfo,
       stderrTail: status.outcome?.stderrTail,
       outputs: status.outcome?.outputs,
+      threadResult: status.outcome?.threadResult,
+      threadError: status.outcome?.threadError,
       retryCount: status.retryCount,
       requeueCount: status.requeueCount,
     })

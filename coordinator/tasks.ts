@@ -157,6 +157,7 @@ function again(turn: Turn, task: Task, lease: Lease | undefined, end: AttemptEnd
       exitCode: outcome?.exitCode,
       failureInfo: outcome?.failureInfo,
       stderrTail: outcome?.stderrTail,
+      threadError: outcome?.threadError,
     })
   }
   ready(turn, task, true)
@@ -212,6 +213,8 @@ function complete(turn: Turn, task: Task, how: Completion): void {
     failureInfo: outcome.failureInfo,
     stderrTail: outcome.stderrTail,
     outputs: outcome.outputs,
+    threadResult: outcome.threadResult,
+    threadError: outcome.threadError,
   })
   if (success) for (const child of release(job, task.id)) ready(turn, child, false)
 }

@@ -150,6 +150,8 @@ export function viewTask(state: State, job: Job, spec: TaskSpec, creationTime: n
     nodeInfo: nodeInfo(state, job, spec, status),
     outputs: outcome?.outputs ?? [],
     stderrTail: outcome?.stderrTail,
+    threadResult: outcome?.threadResult,
+    threadError: outcome?.threadError,
     attempts: attempts(status, shown),
   }
 }

@@ -12,7 +12,17 @@ import { jobUidSchema } from './ids.ts'
 import { jobSpecSchema, jobStateSchema, jobViewSchema, taskCountsSchema } from './model/job.ts'
 import { machineViewSchema } from './model/machine.ts'
 import { deallocationOptionSchema, nodeViewSchema, poolSpecSchema, poolViewSchema } from './model/pool.ts'
-import { attemptEndSchema, failureInfoSchema, outputEntrySchema, taskSpecSchema, taskStateSchema, taskViewSchema } from './model/task.ts'
+import {
+  attemptEndSchema,
+  failureInfoSchema,
+  outputEntrySchema,
+  taskFieldsSchema,
+  taskSpecSchema,
+  taskStateSchema,
+  taskViewSchema,
+} from './model/task.ts'
+import { taskArraySchema } from './model/task-array.ts'
+import { cloneValueSchema, threadErrorSchema } from './model/thread-task.ts'
 import { defineProtocol } from './rpc.ts'
 
 /** Tasks in one addTasks request; the client sends as many requests as it needs, several at once. */
@@ -46,6 +56,8 @@ export const taskEventSchema = z.object({
   failureInfo: failureInfoSchema.optional(),
   stderrTail: z.string().optional(),
   outputs: z.array(outputEntrySchema).optional(),
+  threadResult: cloneValueSchema.optional(),
+  threadError: threadErrorSchema.optional(),
   retryCount: z.number().int(),
   requeueCount: z.number().int(),
 })
@@ -134,6 +146,11 @@ export const controlProtocol = defineProtocol({
         request: jobRef.extend({ tasks: z.array(taskSpecSchema).min(1).max(maxTasksPerAdd) }),
         answer: z.object({ results: z.array(addTaskResultSchema) }),
       },
+      /** Adds a whole array, or nothing of it when one of its ids is taken (TaskExists). */
+      addTaskArray: {
+        request: jobRef.extend({ array: taskArraySchema }),
+        answer: z.object({ count: z.number().int(), firstTaskId: z.string(), lastTaskId: z.string() }),
+      },
       listTasks: {
         request: jobRef
           .extend(paging.shape)
@@ -163,7 +180,7 @@ export const controlProtocol = defineProtocol({
       },
       /** Which machines could run such tasks, for a dry run. */
       eligible: {
-        request: z.object({ poolId: z.string().optional(), task: taskSpecSchema.pick({ requiredSlots: true, resources: true }) }),
+        request: z.object({ poolId: z.string().optional(), task: taskFieldsSchema.pick({ requiredSlots: true, resources: true }) }),
         answer: z.object({ machines: z.array(z.object({ name: z.string(), slots: z.number().int() })), details: z.array(z.string()) }),
       },
     },

@@ -24,6 +24,8 @@ export const machineDescriptionSchema = z.object({
   arch: z.string().max(64),
   version: z.string().max(64),
   isolation: isolationTierSchema,
+  /** What this version can do that an older one cannot: `threads` runs thread tasks. Absent from machines of version 0.1. */
+  features: z.array(z.string().max(64)).max(64).optional(),
   /** Multiaddrs where it can be dialled; may be empty (behind NAT). */
   addresses: z.array(z.string().max(512)).max(64),
   /** Directory of the node's tasks (AZ_BATCH_NODE_ROOT_DIR). */

@@ -4,6 +4,7 @@ import { blobIdSchema, entityIdSchema, peerIdSchema } from '../ids.ts'
 import { isPattern, patternProblem } from './file-pattern.ts'
 import { environmentSchema, maxLimitMs } from './job.ts'
 import { demandSchema } from './resources.ts'
+import { cloneValueSchema, threadErrorSchema, threadTaskSchema } from './thread-task.ts'
 
 /** A path below the task's working directory: relative, no `..`, no NUL; `/` separates. */
 export const relativePathSchema = z
@@ -49,11 +50,14 @@ export type OutputFile = z.infer<typeof outputFileSchema>
 
 const idRangeSchema = z.object({ start: z.number().int().min(0), end: z.number().int().min(0) })
 
-export const taskSpecSchema = z.object({
+/** What a task is, before it is checked as a whole: {@link taskSpecSchema}. */
+export const taskFieldsSchema = z.object({
   id: entityIdSchema,
   displayName: z.string().max(1024).optional(),
-  /** Split into words and executed directly: no shell, no variables (protocols/model/command-line.ts). */
-  commandLine: z.string().min(1).max(131_072),
+  /** Split into words and executed directly: no shell, no variables (protocols/model/command-line.ts). Empty for a thread task. */
+  commandLine: z.string().max(131_072).default(''),
+  /** A function to call instead of a command line. */
+  thread: threadTaskSchema.optional(),
   environmentSettings: environmentSchema.optional(),
   resourceFiles: z.array(resourceFileSchema).max(100_000).optional(),
   outputFiles: z.array(outputFileSchema).max(1000).optional(),
@@ -75,6 +79,18 @@ export const taskSpecSchema = z.object({
       commonResourceFiles: z.array(resourceFileSchema).max(100_000).optional(),
     })
     .optional(),
+})
+
+/** Exactly one of a command line and a function; a function runs on one node. */
+export function taskKindProblem(spec: { commandLine: string; thread?: unknown; multiInstanceSettings?: unknown }): string | undefined {
+  if (spec.thread === undefined) return spec.commandLine === '' ? 'a task has a commandLine, or a thread' : undefined
+  if (spec.commandLine !== '') return 'a task has either a commandLine or a thread, not both'
+  return spec.multiInstanceSettings === undefined ? undefined : 'a thread task cannot have multiInstanceSettings'
+}
+
+export const taskSpecSchema = taskFieldsSchema.superRefine((spec, context) => {
+  const problem = taskKindProblem(spec)
+  if (problem !== undefined) context.addIssue({ code: 'custom', message: problem, path: ['commandLine'] })
 })
 export type TaskSpecInput = z.input<typeof taskSpecSchema>
 export type TaskSpec = z.output<typeof taskSpecSchema>
@@ -99,6 +115,10 @@ export const failureCodes = [
 
   'MaxWallClockTimeExpiry',
   'MachineLost',
+  'ThreadFailed',
+  'ThreadEnded',
+  'ThreadOutOfMemory',
+  'ThreadHostLost',
 ] as const
 export const failureInfoSchema = z.object({
   category: z.enum(['usererror', 'servererror']),
@@ -127,6 +147,10 @@ export const outcomeSchema = z.object({
   outputs: z.array(outputEntrySchema).max(100_000).optional(),
   /** The last bytes of stderr.txt of a failed attempt, at most 2 KiB, so that failures can be shown without asking the machine. */
   stderrTail: z.string().max(4096).optional(),
+  /** What the function of a thread task returned. */
+  threadResult: cloneValueSchema.optional(),
+  /** What it threw. */
+  threadError: threadErrorSchema.optional(),
 })
 export type Outcome = z.infer<typeof outcomeSchema>
 
@@ -146,7 +170,7 @@ export const attemptRecordSchema = z.object({
 })
 export type AttemptRecord = z.infer<typeof attemptRecordSchema>
 
-export const taskViewSchema = taskSpecSchema.extend({
+export const taskViewSchema = taskFieldsSchema.extend({
   jobId: z.string(),
   state: taskStateSchema,
   /** Finer than the state: a task that is `running` may still fetch inputs or be storing outputs. */
@@ -169,6 +193,8 @@ export const taskViewSchema = taskSpecSchema.extend({
     .optional(),
   outputs: z.array(outputEntrySchema),
   stderrTail: z.string().optional(),
+  threadResult: cloneValueSchema.optional(),
+  threadError: threadErrorSchema.optional(),
   /** The newest attempts, oldest first. */
   attempts: z.array(attemptRecordSchema),
 })
