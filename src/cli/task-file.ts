@@ -3,10 +3,10 @@ import { basename, resolve } from 'node:path'
 import type { Command } from 'commander'
 import { MeshError } from '../../protocols/errors.ts'
 import type { FileEntry } from '../../protocols/files.ts'
+import { readTaskFile } from '../mesh/task-files.ts'
 import { type Context, given, taskRef } from './context.ts'
 import { showBytes, showTime } from './format.ts'
 import type { Column } from './output.ts'
-import { readTaskFile } from './task-files.ts'
 
 interface RefOptions {
   jobId?: string

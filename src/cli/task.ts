@@ -182,7 +182,7 @@ Examples:
   context.action<CreateOptions>(command, async (options, [word]) => {
     const { jobId, tasks } = await tasksOf(word, options, context)
     const mesh = await context.mesh()
-    const { addTasks } = await import('./submit.ts')
+    const { addTasks } = await import('../mesh/submit.ts')
     const uploaded = await uploadLocal(mesh, tasks, context)
     const specs = uploaded.map(checkTask)
     for (const { commandLine } of specs.slice(0, 1)) {

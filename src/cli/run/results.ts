@@ -7,7 +7,7 @@ import type { OutputEntry } from '../../../protocols/model/task.ts'
 import { fetchBlob, readBlob } from '../../mesh/blobs.ts'
 import type { Mesh } from '../../mesh/client.ts'
 import { writeWhole } from '../../mesh/files.ts'
-import { readTaskFile } from '../task-files.ts'
+import { readTaskFile } from '../../mesh/task-files.ts'
 import type { World } from '../world.ts'
 
 export interface Output {

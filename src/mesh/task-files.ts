@@ -1,8 +1,8 @@
 /** Reading files of tasks where they lie, also while they grow. */
 import { MeshError } from '../../protocols/errors.ts'
 import { maxReadBytes } from '../../protocols/files.ts'
-import type { Mesh } from '../mesh/client.ts'
-import { pause } from '../mesh/sessions.ts'
+import type { Mesh } from './client.ts'
+import { pause } from './sessions.ts'
 
 export interface TaskRef {
   jobId: string

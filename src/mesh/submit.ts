@@ -2,7 +2,7 @@
 import { maxTasksPerAdd } from '../../protocols/control.ts'
 import { MeshError } from '../../protocols/errors.ts'
 import type { TaskSpec } from '../../protocols/model/task.ts'
-import type { Mesh } from '../mesh/client.ts'
+import type { Mesh } from './client.ts'
 
 /** Requests on their way at once: the coordinator syncs one batch while the next one travels. */
 const requestsInFlight = 4
