@@ -44,7 +44,7 @@ export function exitCodeOf(error: MeshError): number {
 function commandName(argv: readonly string[]): string | undefined {
   for (let at = 0; at < argv.length; at += 1) {
     const word = argv[at]!
-    if (word === '--data' || word === '-o' || word === '--output') at += 1
+    if (word === '--data' || word === '-o' || word === '--output' || word === '--query') at += 1
     else if (word === 'help') return argv[at + 1]
     else if (!word.startsWith('-')) return word
   }
@@ -70,6 +70,7 @@ export async function runCli(argv: readonly string[], world: World): Promise<num
     })
     .option('--data <dir>', 'data directory of the node (default: $BATCHMESH_DATA, else the platform’s place)')
     .addOption(new Option('-o, --output <format>', 'how results are printed (default: table)').choices([...formats]))
+    .option('--query <expression>', 'JMESPath expression over the JSON of the result; -o then says how what it finds is printed')
     .option('--debug', 'show where an error comes from')
     .option('-V, --version', 'print the version')
     .helpCommand('help [command]', 'help for a command')

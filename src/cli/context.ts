@@ -3,7 +3,8 @@ import type { Command } from 'commander'
 import { MeshError } from '../../protocols/errors.ts'
 import { dataDirectory } from '../config.ts'
 import type { Mesh } from '../mesh/client.ts'
-import { type Column, type Fields, type Format, printList, printOne, visible, visibleLines } from './output.ts'
+import { type Column, type Fields, type Format, printFound, printList, printOne, rowOf, visible, visibleLines } from './output.ts'
+import type { Query } from './query.ts'
 import type { World } from './world.ts'
 
 /** Adds the command `name` of a group to the program. */
@@ -12,6 +13,7 @@ export type Register = (program: Command, context: Context, name: string) => voi
 interface GlobalOptions {
   data?: string
   output?: Format
+  query?: string
 }
 
 export class Context {
@@ -19,6 +21,7 @@ export class Context {
   exitCode = 0
   format: Format = 'table'
   dataDir = ''
+  #query: Query | undefined
   /** Whether the command line holds `--`, behind which words are taken as they are. */
   readonly hasDashes: boolean
   #mesh: Promise<Mesh> | undefined
@@ -33,7 +36,9 @@ export class Context {
     return command.action(async (...given: unknown[]) => {
       const self = given.at(-1) as Command
       const options = self.optsWithGlobals<O & GlobalOptions>()
-      this.format = options.output ?? 'table'
+      this.format = options.output ?? (options.query === undefined ? 'table' : 'json')
+      // Before anything is done, so that a mistyped one leaves nothing done.
+      if (options.query !== undefined) this.#query = (await import('./query.ts')).readQuery(options.query)
       this.dataDir = dataDirectory(options.data, this.world.env)
       this.exitCode = (await run(options, self.args)) ?? 0
     })
@@ -66,23 +71,43 @@ export class Context {
     }
   }
 
+  get hasQuery(): boolean {
+    return this.#query !== undefined
+  }
+
+  /** Whether results are for people to read, rather than for programs or a query. */
+  get isForPeople(): boolean {
+    return this.format === 'table' && this.#query === undefined
+  }
+
   list<T>(columns: readonly Column<T>[], rows: readonly T[]): Promise<void> {
+    if (this.#query !== undefined) return this.#found(rows)
     return printList(this.world, this.format, columns, rows)
   }
 
   one(fields: Fields, view: unknown): Promise<void> {
+    if (this.#query !== undefined) return this.#found(view)
     return printOne(this.world, this.format, fields, view)
   }
 
   /** Says what was done: to people only, so that JSON and TSV hold results alone. */
   done(sentence: string, view: Record<string, unknown>): Promise<void> {
-    if (this.format === 'table') return this.world.stdout.write(`${visibleLines(sentence)}\n`)
-    return printOne(
-      this.world,
-      this.format,
+    if (this.isForPeople) return this.world.stdout.write(`${visibleLines(sentence)}\n`)
+    return this.one(
       Object.entries(view).map(([name, value]) => [name, String(value)] as const),
       view,
     )
+  }
+
+  /** One of a row of results that come one by one: as JSON an object a line. */
+  async next<T>(columns: readonly Column<T>[], row: T): Promise<void> {
+    const { stdout } = this.world
+    if (this.format !== 'json') return this.#query === undefined ? stdout.write(rowOf(this.format, columns, row)) : this.#found(row)
+    await stdout.write(`${JSON.stringify(this.#query === undefined ? row : this.#query.apply(row))}\n`)
+  }
+
+  async #found(view: unknown): Promise<void> {
+    return printFound(this.world, this.format, this.#query!.apply(view))
   }
 
   /** A line on stderr. */

@@ -29,7 +29,7 @@ export function register(program: Command, context: Context): void {
         throw isJobMissing(other) ? new MeshError('PoolNotFound', `There is no pool and no job ${what}. A task is named JOB/TASK.`) : other
       })
     })
-    if (context.format === 'table') {
+    if (context.isForPeople) {
       await context.world.stdout.write(`${[answer.summary, ...answer.details.map((detail) => `  ${detail}`)].map(visible).join('\n')}\n`)
     } else
       await context.one(

@@ -1,4 +1,5 @@
 /** What commands print: tables, JSON, tab-separated values. */
+import type { JSONValue } from './query.ts'
 import type { World } from './world.ts'
 
 export const formats = ['table', 'json', 'tsv'] as const
@@ -9,6 +10,8 @@ export interface Column<T> {
   value: (row: T) => string | number | boolean | undefined
   /** Numbers stand to the right. */
   right?: boolean
+  /** Least width in a table; rows that come one by one are not measured against each other. */
+  width?: number
 }
 
 function cell(value: string | number | boolean | undefined): string {
@@ -36,7 +39,9 @@ export function visibleLines(text: string): string {
 export function table<T>(columns: readonly Column<T>[], rows: readonly T[], width?: number): string {
   const cells = rows.map((row) => columns.map((column) => visible(cell(column.value(row)))))
   const titles = columns.map(({ title }) => title.toUpperCase())
-  const widths = titles.map((title, at) => cells.reduce((most, row) => Math.max(most, row[at]!.length), title.length))
+  const widths = titles.map((title, at) =>
+    cells.reduce((most, row) => Math.max(most, row[at]!.length), Math.max(title.length, columns[at]!.width ?? 0)),
+  )
   const line = (texts: readonly string[]) => {
     const text = texts
       .map((part, at) => (columns[at]!.right ? part.padStart(widths[at]!) : part.padEnd(widths[at]!)))
@@ -50,6 +55,13 @@ export function table<T>(columns: readonly Column<T>[], rows: readonly T[], widt
 export function tsv<T>(columns: readonly Column<T>[], rows: readonly T[]): string {
   const lines = [columns.map(({ title }) => title), ...rows.map((row) => columns.map((column) => tsvCell(cell(column.value(row)))))]
   return `${lines.map((line) => line.join('\t')).join('\n')}\n`
+}
+
+/** One row by itself, without titles. */
+export function rowOf<T>(format: 'table' | 'tsv', columns: readonly Column<T>[], row: T): string {
+  if (format === 'tsv') return `${columns.map((column) => tsvCell(cell(column.value(row)))).join('\t')}\n`
+  const cells = columns.map((column) => visible(cell(column.value(row))).padEnd(column.width ?? column.title.length))
+  return `${cells.join('  ').trimEnd()}\n`
 }
 
 /** Prints a list. JSON is the views as they are. */
@@ -76,4 +88,38 @@ export async function printOne(world: World, format: Format, fields: Fields, vie
     )
     .join('')
   await world.stdout.write(text)
+}
+
+/**
+ * Prints what a query has found, as `az` does: JSON as it is; as TSV and as a table a row for each item of a list, a cell
+ * for each of its values. TSV has no title line here, so that a script can take the values as they come.
+ */
+export async function printFound(world: World, format: Format, found: JSONValue): Promise<void> {
+  if (format === 'json') return world.stdout.write(`${JSON.stringify(found, undefined, 2)}\n`)
+  const items = Array.isArray(found) ? found : found === null ? [] : [found]
+  if (format === 'tsv') return world.stdout.write(items.map((item) => `${cellsOf(item).map(tsvCell).join('\t')}\n`).join(''))
+  if (items.every((item) => !isObject(item) && !Array.isArray(item)))
+    return world.stdout.write(items.map((item) => `${visible(flat(item))}\n`).join(''))
+  const titles = [
+    ...new Set(items.flatMap((item) => (isObject(item) ? Object.keys(item) : cellsOf(item).map((_, at) => `column ${at + 1}`)))),
+  ]
+  const columns = titles.map(
+    (title, at): Column<JSONValue> => ({
+      title,
+      value: (item) => (isObject(item) ? flat(item[title] ?? null) : cellsOf(item)[at]),
+    }),
+  )
+  await world.stdout.write(table(columns, items, world.stdout.isTTY ? world.stdout.columns : undefined))
+}
+
+function isObject(value: JSONValue): value is Record<string, JSONValue> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
+function cellsOf(item: JSONValue): string[] {
+  return (Array.isArray(item) ? item : isObject(item) ? Object.values(item) : [item]).map(flat)
+}
+
+function flat(value: JSONValue): string {
+  return value === null ? '' : typeof value === 'string' ? value : JSON.stringify(value)
 }

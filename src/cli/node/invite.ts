@@ -25,7 +25,7 @@ function invite(program: Command, context: Context): void {
     const uses = integer(options.uses, '--uses', 1, 100_000)!
     const mesh = await adminMesh(context, 'invite')
     const answer = await mesh.local.call('invite', { roles, expiresMs, uses })
-    if (context.format !== 'table')
+    if (!context.isForPeople)
       return context.one(
         [
           ['token', answer.token],

@@ -184,7 +184,7 @@ export class Run {
     const { signal } = this.#interrupts
     const plan = this.#plan
     const isSingle = plan.count === 1 && plan.request.reduce === undefined
-    const printsText = this.#context.format === 'table'
+    const printsText = this.#context.isForPeople
     const results = new Results(this.#mesh, {
       jobId,
       world: this.#context.world,
@@ -282,7 +282,7 @@ export class Run {
     const { jobId } = this.#options
     const context = this.#context
     const notRun = this.#plan.count - this.#positionsSeen()
-    if (context.format === 'json') {
+    if (context.format === 'json' || context.hasQuery) {
       await context.one([], {
         jobId,
         succeeded: this.#succeeded,

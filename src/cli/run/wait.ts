@@ -53,7 +53,7 @@ export async function waitForJob(context: Context, jobId: string, options: { to?
       await results.settled()
       signal.throwIfAborted()
       progress.stop()
-      if (context.format !== 'table')
+      if (!context.isForPeople)
         await context.one(
           [
             ['succeeded', succeeded],
