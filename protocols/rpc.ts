@@ -197,7 +197,13 @@ export class Session<Theirs extends Side = Side, Mine extends Side = Side> {
 
   #onRefusal(id: number, code: string, message: unknown): void {
     const text = typeof message === 'string' ? message : undefined
-    this.#waiting.get(id)?.reject(new MeshError(isErrorCode(code) ? code : 'InternalError', text))
+    const waiting = this.#waiting.get(id)
+    // Said from this end's view: the text came from a peer that cannot know what it does not know.
+    const isUnknown = waiting !== undefined && code === 'UnsupportedVersion' && text === unknownRequest(waiting.name)
+    const shown = isUnknown
+      ? `The other side does not know the request ${waiting.name}: it runs an older version of Batchmesh. Upgrade it.`
+      : text
+    waiting?.reject(new MeshError(isErrorCode(code) ? code : 'InternalError', shown))
   }
 
   #onNote(name: string, body: unknown): void {
@@ -213,7 +219,7 @@ export class Session<Theirs extends Side = Side, Mine extends Side = Side> {
   #onRequest(id: number, name: string, body: unknown): void {
     if (this.#serving >= this.#limits.maxInFlight) return this.#refuse(id, new MeshError('ServerBusy'))
     const shape = Object.hasOwn(this.#mine.calls, name) ? this.#mine.calls[name] : undefined
-    if (shape === undefined) return this.#refuse(id, new MeshError('UnsupportedVersion', `This peer does not know the request ${name}.`))
+    if (shape === undefined) return this.#refuse(id, new MeshError('UnsupportedVersion', unknownRequest(name)))
     const parsed = shape.request.safeParse(body)
     if (!parsed.success) return this.#refuse(id, new MeshError('InvalidRequestBody', `${name}: ${firstIssue(parsed.error)}`))
     const handler = this.#handlers.calls[name as keyof Mine['calls']] as (request: unknown, context: object) => unknown
@@ -237,6 +243,11 @@ export class Session<Theirs extends Side = Side, Mine extends Side = Side> {
   #refuse(id: number, error: MeshError): void {
     this.#channel.send(encode([REFUSAL, id, error.code, error.message]))
   }
+}
+
+/** How a peer refuses a call of a newer version; since 0.1, so that newer peers know it when they hear it. */
+function unknownRequest(name: string): string {
+  return `This peer does not know the request ${name}.`
 }
 
 /** The end that opened the channel. */

@@ -4,6 +4,7 @@ import type { MachineView } from '../../protocols/model/machine.ts'
 import { type Context, given } from './context.ts'
 import { showBytes, showCapacity, showTime } from './format.ts'
 import type { Column, Fields } from './output.ts'
+import { skewNotes } from './versions.ts'
 
 const columns: Column<MachineView>[] = [
   { title: 'name', value: (m) => m.name },
@@ -12,6 +13,7 @@ const columns: Column<MachineView>[] = [
   { title: 'lends', value: (m) => showCapacity(m.capacity) },
   { title: 'reserved', value: (m) => (m.reserved.cores > 0 ? showCapacity(m.reserved) : '') },
   { title: 'tasks', value: (m) => m.runningTasks, right: true },
+  { title: 'version', value: (m) => m.version },
   { title: 'os', value: (m) => `${m.os}/${m.arch}` },
   { title: 'roles', value: (m) => m.roles.join(',') },
   { title: 'labels', value: (m) => labels(m) },
@@ -28,6 +30,7 @@ export function register(program: Command, context: Context): void {
     const mesh = await context.mesh()
     const { items } = await mesh.control.call('listMachines', {})
     await context.list(columns, items)
+    if (context.format === 'table') for (const note of notesOf(items)) context.say(`note: ${note}`)
   })
   const show = machine
     .command('show')
@@ -46,6 +49,16 @@ export function register(program: Command, context: Context): void {
       view,
     )
   })
+}
+
+/** A machine that is away says nothing new of itself: its version is that of its last visit. */
+function notesOf(machines: readonly MachineView[]): string[] {
+  const coordinator = machines.find(({ isCoordinator }) => isCoordinator)
+  if (coordinator === undefined) return []
+  return skewNotes(
+    coordinator,
+    machines.filter(({ connected }) => connected),
+  )
 }
 
 function labels(machine: MachineView): string {

@@ -20,6 +20,14 @@ export interface Trouble {
   back(): void
 }
 
+/** Given what a peer did not understand, says which version it is of, if that may be why. */
+export type Explain = (name: string, error: MeshError) => Promise<MeshError>
+
+/** Whether the reason may be that the other side is of another version. */
+function isMisunderstood(error: unknown): error is MeshError {
+  return error instanceof MeshError && (error.code === 'UnsupportedVersion' || error.code === 'InvalidRequestBody')
+}
+
 const firstPauseMs = 100
 /** A restarted coordinator is found again within this. */
 const longestPauseMs = 3000
@@ -86,14 +94,16 @@ export class Line<Client extends Side, Server extends Side> {
   readonly #open: OpenChannel
   readonly #handlers: Handlers<Client>
   readonly #trouble: Trouble
+  readonly #explain: Explain
   #session: Promise<Session<Server, Client>> | undefined
   #closed = false
 
-  constructor(protocol: Protocol<Client, Server>, open: OpenChannel, handlers: Handlers<Client>, trouble: Trouble) {
+  constructor(protocol: Protocol<Client, Server>, open: OpenChannel, handlers: Handlers<Client>, trouble: Trouble, explain: Explain) {
     this.#protocol = protocol
     this.#open = open
     this.#handlers = handlers
     this.#trouble = trouble
+    this.#explain = explain
   }
 
   /** The standing session, or a new one. Rejects with Unreachable when the node does not answer. */
@@ -115,7 +125,14 @@ export class Line<Client extends Side, Server extends Side> {
     options: PersistOptions = {},
   ): Promise<z.output<Server['calls'][K]['answer']>> {
     const { persist, ...rest } = options
-    const once = async () => await (await this.session()).call(name, body, rest)
+    const once = async () => {
+      const session = await this.session()
+      try {
+        return await session.call(name, body, rest)
+      } catch (error) {
+        throw isMisunderstood(error) ? await this.#explain(name, error) : error
+      }
+    }
     return persist === true ? persistently(once, this.#trouble, options.signal) : once()
   }
 

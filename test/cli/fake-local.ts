@@ -4,6 +4,7 @@ import { MeshError } from '../../protocols/errors.ts'
 import { type LocalStatus, localProtocol } from '../../protocols/local.ts'
 import { type CallHandlers, serverSession } from '../../protocols/rpc.ts'
 import type { Channel } from '../../protocols/wire.ts'
+import { version } from '../../src/version.ts'
 
 type LocalCalls = CallHandlers<(typeof localProtocol)['server']>
 
@@ -21,7 +22,7 @@ export const laptop: LocalStatus = {
   peer: '12D3KooWFakeFakeFakeFakeFakeFakeFakeFakeFakeFakeFake',
   name: 'laptop',
   meshId: 'mesh-1',
-  version: '0.1.0',
+  version,
   // No process has it.
   pid: 2 ** 30,
   startTime: 0,

@@ -8,10 +8,12 @@ import { MeshError } from '../../protocols/errors.ts'
 import { splitCommandLine } from '../../protocols/model/command-line.ts'
 import { matchesPatterns } from '../../protocols/model/file-pattern.ts'
 import type { JobSpec, JobView } from '../../protocols/model/job.ts'
+import type { MachineView } from '../../protocols/model/machine.ts'
 import type { OutputEntry, TaskSpec, TaskView } from '../../protocols/model/task.ts'
 import { type CallHandlers, serverSession } from '../../protocols/rpc.ts'
 import type { Channel } from '../../protocols/wire.ts'
 import type { OpenChannel } from '../../src/mesh/sessions.ts'
+import { version } from '../../src/version.ts'
 import { channelPair } from './channel-pair.ts'
 import { blobIdOf, type FakeBlobs, laptop, localCalls } from './fake-local.ts'
 
@@ -37,6 +39,9 @@ export class FakeMesh implements FakeBlobs {
   readonly jobs = new Map<string, FakeJob>()
   /** What this machine's node says of itself. */
   status = laptop
+  /** What the coordinator says of the mesh. */
+  meshStatus = meshStatus
+  machines: MachineView[] = []
   readonly blobs = new Map<string, Buffer>()
   readonly trees = new Map<string, { path: string; id: string; size: number }[]>()
   /** Requests in the order they came, by name. */
@@ -107,7 +112,8 @@ export class FakeMesh implements FakeBlobs {
 
   #serveControl(channel: Channel): void {
     const calls: Partial<ControlCalls> = {
-      status: () => meshStatus,
+      status: () => this.meshStatus,
+      listMachines: () => ({ items: this.machines }),
       addJob: (spec) => {
         if (this.jobs.has(spec.id)) throw new MeshError('JobExists', `There is a job ${spec.id} already.`)
         this.#count += 1
@@ -300,7 +306,7 @@ function filesBelow(directory: string): string[] {
 
 const meshStatus = {
   meshId: 'mesh-1',
-  coordinator: { peer: 'peer-of-the-coordinator', name: 'tower', version: '0.1.0', startTime: 0, ownerEpoch: 1 },
+  coordinator: { peer: 'peer-of-the-coordinator', name: 'tower', version, startTime: 0, ownerEpoch: 1 },
   machines: { connected: 1, known: 2 },
   capacity: { cores: 4, memoryMiB: 8192, gpus: 0 },
   pools: 1,
