@@ -118,7 +118,10 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   const pipeline = new Pipeline({ state, store, now, perform, onPut: (key, value) => specs.keep(key, value), fatal: options.fatal })
   desk.attach(pipeline)
   const sessions = new WorkerSessions(desk, wire, (reports) => vetReports(store, reports), logger)
-  const status = () => viewStatus(state, meshId, { startTime, version: options.version, name: options.name }, delay.max / 1e6)
+  const status = () => ({
+    ...viewStatus(state, meshId, { startTime, version: options.version, name: options.name }, delay.max / 1e6),
+    time: now(),
+  })
   const unserve = serveControl(wire, { state, store, desk, watches, files, homes, durable: () => pipeline.durable(), status, now })
   const ticker = setInterval(() => desk.post({ kind: 'tick' }), tickMs)
   const unannounce = announce(wire, meshId, state)

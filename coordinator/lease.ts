@@ -4,7 +4,7 @@ import type { TaskEvent } from '../protocols/control.ts'
 import { type Attempt, attemptKey } from '../protocols/ids.ts'
 import type { AttemptEnd, AttemptRecord, Outcome } from '../protocols/model/task.ts'
 import { type LastEnd, type StatusRow, statusKey } from './rows.ts'
-import type { Lease, LeaseMember, Machine, Task } from './state.ts'
+import { type Lease, type LeaseMember, type Machine, nextEpoch, type Task } from './state.ts'
 import type { Turn } from './turn.ts'
 
 /** L7: a short task is given up after this much silence, a long one later. */
@@ -42,7 +42,7 @@ export function windowMs(lease: Lease, silentSince: number, beatMs: number): num
 
 /** Gives the task's next attempt to these nodes; the caller tells the workers. */
 export function grant(turn: Turn, task: Task, members: readonly LeaseMember[]): Lease {
-  task.epoch += 1
+  task.epoch = nextEpoch(turn.state, task)
   task.lastEnd = undefined
   const lease = openLease(task, { grantTime: turn.now, members, restored: false, incarnation: members[0]!.machine.incarnation })
   putStatus(turn, task, { state: 'running' })

@@ -26,6 +26,8 @@ export interface MeshRow {
   ownerEpoch: number
   nextJobUid: number
   nextReservationId: number
+  /** New attempts of every task have larger epochs than this: raised by a restore (raise.ts). Absent: 0. */
+  epochFloor?: number
 }
 
 export interface PoolRow {

@@ -59,6 +59,11 @@ export const completed = (epoch: number, success: boolean): Completed => epoch *
 export const succeeded = (mark: Completed): boolean => mark % 2 === 1
 export const epochOf = (mark: Completed): number => Math.floor(mark / 2)
 
+/** The epoch after the newest: what a restore may have forgotten is passed over (L2). */
+export function nextEpoch(state: State, task: Pick<Task, 'epoch'>): number {
+  return Math.max(task.epoch, state.mesh.epochFloor ?? 0) + 1
+}
+
 export interface LeaseMember {
   readonly machine: Machine
   readonly node: Node

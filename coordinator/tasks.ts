@@ -6,7 +6,7 @@ import { closeLease, emitChange, putStatus, ranOn, remember } from './lease.ts'
 import { machineFault, missedProgram, ranProgram } from './missing-program.ts'
 import { classOf, dequeue, enqueue } from './queue.ts'
 import { type LastEnd, type SpecRow, type StatusRow, specKey } from './rows.ts'
-import { completed, epochOf, type Job, type Lease, type Machine, poolOf, succeeded, type Task } from './state.ts'
+import { completed, epochOf, type Job, type Lease, type Machine, nextEpoch, poolOf, succeeded, type Task } from './state.ts'
 import type { Turn } from './turn.ts'
 
 /** Attempts that may end with their machine before a task is taken for what kills machines (C1; Azure: MaxInternalRetryCountReached). */
@@ -185,7 +185,7 @@ function complete(turn: Turn, task: Task, how: Completion): void {
   }
   const success = how.failure === undefined && outcome.exitCode === 0 && outcome.failureInfo === undefined
   // An attempt that is ended without its report must not be able to report later: its epoch is used up (L2).
-  if (how.outcome === undefined) task.epoch += 1
+  if (how.outcome === undefined) task.epoch = nextEpoch(turn.state, task)
   job.tasks.set(task.id, completed(task.epoch, success))
   if (success) job.succeeded += 1
   else job.failed += 1

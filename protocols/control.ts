@@ -94,6 +94,8 @@ export const meshStatusSchema = z.object({
   tasks: taskCountsSchema,
   /** Longest that a heartbeat waited since the last status, in ms: the health of the coordinator's loop. */
   heartbeatLagMs: z.number(),
+  /** The coordinator's clock, ms since 1970. Absent from version 0.1. */
+  time: z.number().optional(),
 })
 export type MeshStatus = z.infer<typeof meshStatusSchema>
 

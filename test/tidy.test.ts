@@ -28,6 +28,7 @@ const groundThatActs = ['protocols/rpc.ts', 'protocols/stream-channel.ts']
 /** The parts of the wings that decide; what they call decides with them. Everything else there acts. */
 const deciders = [
   'coordinator/machine.ts',
+  'coordinator/raise.ts',
   'coordinator/restore.ts',
   'coordinator/explain.ts',
   'coordinator/view.ts',
