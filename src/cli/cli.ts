@@ -27,6 +27,7 @@ const groups: Record<string, Group> = {
   pool: { summary: 'create, resize and delete pools', load: () => import('./pool.ts') },
   node: { summary: 'compute nodes of a pool', load: () => import('./pool.ts') },
   version: { summary: 'versions of this program, the node and the mesh', load: () => import('./version.ts') },
+  config: { summary: 'show what is set for this machine and this user, and where', load: () => import('./config.ts') },
   blob: { summary: 'put, get and keep content-addressed files', load: () => import('./blob.ts') },
 }
 
@@ -56,9 +57,40 @@ function commandName(argv: readonly string[]): string | undefined {
 export async function runCli(argv: readonly string[], world: World): Promise<number> {
   const written: Promise<void>[] = []
   let isDebug = world.env.BATCHMESH_DEBUG !== undefined && world.env.BATCHMESH_DEBUG !== ''
-  const context = new Context(world, argv)
-  const program = new Command('batchmesh')
-  program
+  /** The whole program, of which only the named commands are loaded (all: without names). */
+  const build = async (names?: readonly string[]): Promise<Command> => {
+    const program = makeProgram(world, written)
+    for (const [name, group] of Object.entries(groups)) {
+      if (names === undefined || names.includes(name)) (await group.load()).register(program, context, name)
+      else program.command(name).description(group.summary)
+    }
+    return program
+  }
+  const context = new Context(world, argv, build)
+  const wanted = commandName(argv)
+  try {
+    if (wanted === undefined && argv.some((word) => word === '--version' || word === '-V')) {
+      await world.stdout.write(`${version}\n`)
+      return exitCodes.success
+    }
+    const program = await build(wanted === undefined ? [] : [wanted])
+    program.on('option:debug', () => {
+      isDebug = true
+    })
+    await program.parseAsync(argv, { from: 'user' })
+    return context.exitCode
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.success : exitCodes.usage
+    return await report(error, world, isDebug)
+  } finally {
+    await context.close()
+    await Promise.all(written)
+  }
+}
+
+/** The program with what all commands share. What it prints itself is on its way in `written`. */
+function makeProgram(world: World, written: Promise<void>[]): Command {
+  return new Command('batchmesh')
     .description('Runs batch jobs on the machines you already have.')
     .exitOverride()
     .configureOutput({
@@ -78,28 +110,6 @@ export async function runCli(argv: readonly string[], world: World): Promise<num
     .helpOption('-h, --help', 'help for a command')
     .configureHelp({ showGlobalOptions: true })
     .addHelpText('after', firstSteps)
-  const wanted = commandName(argv)
-  try {
-    if (wanted === undefined && argv.some((word) => word === '--version' || word === '-V')) {
-      await world.stdout.write(`${version}\n`)
-      return exitCodes.success
-    }
-    for (const [name, group] of Object.entries(groups)) {
-      if (name === wanted) (await group.load()).register(program, context, name)
-      else program.command(name).description(group.summary)
-    }
-    program.on('option:debug', () => {
-      isDebug = true
-    })
-    await program.parseAsync(argv, { from: 'user' })
-    return context.exitCode
-  } catch (error) {
-    if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.success : exitCodes.usage
-    return await report(error, world, isDebug)
-  } finally {
-    await context.close()
-    await Promise.all(written)
-  }
 }
 
 async function report(thrown: unknown, world: World, isDebug: boolean): Promise<number> {

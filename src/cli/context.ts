@@ -1,11 +1,16 @@
 /** What every command is given: the mesh when it asks for it, its way of printing, and its words and options. */
+import { existsSync } from 'node:fs'
 import type { Command } from 'commander'
 import { MeshError } from '../../protocols/errors.ts'
-import { dataDirectory } from '../config.ts'
+import { configFiles, dataDirectory } from '../config.ts'
 import type { Mesh } from '../mesh/client.ts'
+import type { Configured } from './config-apply.ts'
+import type { Sources } from './config-sources.ts'
 import { type Column, type Fields, type Format, printFound, printList, printOne, rowOf, visible, visibleLines } from './output.ts'
 import type { Query } from './query.ts'
 import type { World } from './world.ts'
+
+export { collect } from './collect.ts'
 
 /** Adds the command `name` of a group to the program. */
 export type Register = (program: Command, context: Context, name: string) => void
@@ -22,12 +27,16 @@ export class Context {
   format: Format = 'table'
   dataDir = ''
   #query: Query | undefined
+  #configured: ReadonlyMap<string, Configured> = new Map()
   /** Whether the command line holds `--`, behind which words are taken as they are. */
   readonly hasDashes: boolean
+  /** The program with these commands whole, or with all; the others are only named. */
+  readonly program: (names?: readonly string[]) => Promise<Command>
   #mesh: Promise<Mesh> | undefined
 
-  constructor(world: World, argv: readonly string[]) {
+  constructor(world: World, argv: readonly string[], program: (names?: readonly string[]) => Promise<Command>) {
     this.world = world
+    this.program = program
     this.hasDashes = argv.includes('--')
   }
 
@@ -35,12 +44,45 @@ export class Context {
   action<O extends object>(command: Command, run: (options: O, words: string[]) => Promise<number | undefined> | Promise<void>): Command {
     return command.action(async (...given: unknown[]) => {
       const self = given.at(-1) as Command
+      const sources = await this.sources()
+      if (sources !== undefined) {
+        const { applySources } = await import('./config-apply.ts')
+        this.#configured = applySources(self, sources)
+      }
       const options = self.optsWithGlobals<O & GlobalOptions>()
       this.format = options.output ?? (options.query === undefined ? 'table' : 'json')
       // Before anything is done, so that a mistyped one leaves nothing done.
       if (options.query !== undefined) this.#query = (await import('./query.ts')).readQuery(options.query)
       this.dataDir = dataDirectory(options.data, this.world.env)
-      this.exitCode = (await run(options, self.args)) ?? 0
+      this.exitCode = await this.#explaining(async () => (await run(options, self.args)) ?? 0)
+    })
+  }
+
+  /** What is set elsewhere than on the command line; undefined where nothing is, which costs next to nothing to find out. */
+  async sources(): Promise<Sources | undefined> {
+    const { env } = this.world
+    const files = configFiles(env).filter(({ path, isNamed }) => isNamed || existsSync(path))
+    if (files.length === 0 && !Object.keys(env).some((name) => name.startsWith('BATCHMESH_'))) return undefined
+    const { readSources } = await import('./config-sources.ts')
+    return readSources(env, files)
+  }
+
+  /** The options that were given on the command line (`cli`), or the others (`elsewhere`). */
+  only<O extends object>(options: O, from: 'cli' | 'elsewhere'): Partial<O> {
+    const entries = Object.entries(options).filter(([name]) => this.#configured.has(name) === (from === 'elsewhere'))
+    return Object.fromEntries(entries) as Partial<O>
+  }
+
+  /** A complaint about an option that nobody gave names the place where it was set. */
+  async #explaining<T>(work: () => Promise<T>): Promise<T> {
+    return work().catch((error: unknown) => {
+      if (!(error instanceof MeshError) || error.code !== 'InvalidPropertyValue') throw error
+      const about = [...this.#configured.values()].find(({ option, value }) =>
+        [option.long ?? '', ...[value].flat().map(String)].some((word) => word.length > 1 && error.message.includes(word)),
+      )
+      throw about === undefined
+        ? error
+        : new MeshError(error.code, `${error.message.replace(/\.?$/, '.')} It was set by ${about.setting.place}.`, { cause: error })
     })
   }
 
@@ -173,11 +215,6 @@ export function pairs(texts: readonly string[] | undefined, option: string): [st
     if (at < 1) throw new MeshError('InvalidPropertyValue', `${option} ${text}: write it as name=value.`)
     return [text.slice(0, at), text.slice(at + 1)]
   })
-}
-
-/** For options that may be given several times. */
-export function collect(value: string, before: string[] | undefined): string[] {
-  return [...(before ?? []), value]
 }
 
 /** Reads one of some words. */

@@ -20,7 +20,7 @@ export class Lab {
   readonly questions: string[] = []
   interactive = false
   stdin = ''
-  env: Record<string, string> = { BATCHMESH_DATA: '/nowhere/data', NO_COLOR: '1' }
+  env: Record<string, string> = { BATCHMESH_DATA: '/nowhere/data', BATCHMESH_CONFIG: '', NO_COLOR: '1' }
   readonly #interrupts = new Set<(signal: Interrupt) => void>()
 
   close(): void {

@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url'
 import type { LogLevel } from '../../mesh/log.ts'
 import type { Settings } from '../../mesh/settings.ts'
 import type { Context } from '../context.ts'
+import { optionsOf } from './settings-words.ts'
 
 interface Ready {
   ready: { peer: string; meshId: string; welcome: string }
@@ -17,7 +18,9 @@ const maxLogBytes = 10 * 2 ** 20
 export interface Detached {
   dataDir: string
   join: string | undefined
-  settings: Settings
+  /** On the command line; the rest the node finds by itself, where this process found it. */
+  given: Settings
+  defaults: boolean
   logLevel: LogLevel
 }
 
@@ -73,20 +76,11 @@ export async function rotate(path: string): Promise<void> {
   if (size > maxLogBytes) await rename(path, `${path}.1`)
 }
 
-/** The settings whole: what earlier starts left is in them already. */
-function words({ dataDir, settings, logLevel }: Detached): string[] {
-  const list = ['up', '--data', dataDir, '--defaults', '--log-level', logLevel]
-  const { port, mdns, lendCpus, lendMemoryMiB, blobQuotaMiB, name } = settings
-  if (port !== undefined) list.push('--port', String(port))
-  if (settings.class !== undefined) list.push('--class', settings.class)
-  for (const address of settings.listen ?? []) list.push('--listen', address)
-  for (const address of settings.announce ?? []) list.push('--announce', address)
-  for (const address of settings.bootstrap ?? []) list.push('--bootstrap', address)
-  if (mdns !== undefined) list.push(mdns ? '--mdns' : '--no-mdns')
-  if (lendCpus !== undefined) list.push('--lend-cpus', String(lendCpus))
-  if (lendMemoryMiB !== undefined) list.push('--lend-memory', `${lendMemoryMiB}MiB`)
-  if (blobQuotaMiB !== undefined) list.push('--blob-quota', `${blobQuotaMiB}MiB`)
-  for (const [label, value] of Object.entries(settings.labels ?? {})) list.push('--label', `${label}=${value}`)
-  if (name !== undefined) list.push('--name', name)
+function words({ dataDir, given, defaults, logLevel }: Detached): string[] {
+  const list = ['up', '--data', dataDir, '--log-level', logLevel, ...(defaults ? ['--defaults'] : [])]
+  for (const [name, values] of Object.entries(optionsOf(given))) {
+    if (typeof values === 'boolean') list.push(values ? `--${name}` : `--no-${name}`)
+    else for (const value of values) list.push(`--${name}`, value)
+  }
   return list
 }

@@ -68,19 +68,28 @@ Examples:
     )
   context.action<Options>(command, async (options) => {
     const { mergeSettings, readSettings } = await import('../../mesh/settings.ts')
-    const given = settingsOf(options)
+    const given = settingsOf(context.only(options, 'cli'))
     const join = await joinToken(options.join ?? context.world.env.BATCHMESH_JOIN, context)
-    const settings = mergeSettings(options.defaults === true ? {} : await readSettings(context.dataDir), given)
+    const before = options.defaults === true ? {} : await readSettings(context.dataDir)
+    const settings = {
+      kept: mergeSettings(before, given),
+      used: mergeSettings(before, mergeSettings(settingsOf(context.only(options, 'elsewhere')), given)),
+    }
     if (options.detach === true) {
       const { detach } = await import('./detach.ts')
-      return detach(context, { dataDir: context.dataDir, join, settings, logLevel: options.logLevel })
+      return detach(context, { dataDir: context.dataDir, join, given, defaults: options.defaults === true, logLevel: options.logLevel })
     }
     return runNode(context, join, settings, options.logLevel)
   })
 }
 
-/** What was given on the command line. */
-function settingsOf(options: Options): Settings {
+/** `kept` is for later starts: what a variable or a configuration file says holds only as long as it says so. */
+interface UsedSettings {
+  used: Settings
+  kept: Settings
+}
+
+function settingsOf(options: Partial<Options>): Settings {
   return {
     port: integer(options.port, '--port', 0, 65_535),
     listen: options.listen,
@@ -125,7 +134,7 @@ async function joinToken(given: string | undefined, context: Context): Promise<s
 }
 
 /** Runs the node in this process until it has ended. */
-async function runNode(context: Context, join: string | undefined, settings: Settings, least: LogLevel): Promise<number> {
+async function runNode(context: Context, join: string | undefined, { used, kept }: UsedSettings, least: LogLevel): Promise<number> {
   const { world, dataDir } = context
   const [{ startNode }, { makeLog }, { writeSettings }] = await Promise.all([
     import('../../mesh.ts'),
@@ -134,7 +143,7 @@ async function runNode(context: Context, join: string | undefined, settings: Set
   ])
   const log = makeLog({ readable: world.stderr.isTTY, least, write: (line) => void world.stderr.write(line) })
   if (join !== undefined) await world.stdout.write(`${joiningMeans}\n`)
-  const node = await startNode({ ...withDefaults(settings), dataDir, join, log }).catch((error: unknown) => {
+  const node = await startNode({ ...withDefaults(used), dataDir, join, log }).catch((error: unknown) => {
     throw error instanceof RangeError && error.message.startsWith('--lend')
       ? new MeshError('InvalidPropertyValue', error.message, { cause: error })
       : error
@@ -142,7 +151,7 @@ async function runNode(context: Context, join: string | undefined, settings: Set
   const unhook = stopOnInterrupt(world, node, log)
   try {
     // Not before it runs: options that it cannot start with are not to come back.
-    await writeSettings(dataDir, settings).catch((error: unknown) => log('warn', 'the options of this start could not be kept', { error }))
+    await writeSettings(dataDir, kept).catch((error: unknown) => log('warn', 'the options of this start could not be kept', { error }))
     // In the background it goes to a log, which is kept and passed on: no place for a token. The parent, which waits for it, gets it whole.
     const isDetached = process.send !== undefined
     await world.stdout.write(welcome(isDetached ? { ...node, invitation: undefined } : node))
