@@ -2,12 +2,12 @@
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto'
 import type { PrivateKey } from '@libp2p/interface'
 import { MeshError } from '../protocols/errors.ts'
-import { type Invite, inviteSchema, type Member } from '../protocols/membership.ts'
+import { type Invite, inviteSchema, type Member, type Revocations } from '../protocols/membership.ts'
 import { firstIssue } from '../protocols/rpc.ts'
 import { encodeToken, secretBytes, tokenAddresses } from '../protocols/token.ts'
 import type { Role } from '../protocols/wire.ts'
 import { saveRegistry, signCertificate, signRevocations } from './identity.ts'
-import { admit, type Registry, renew, revocations, revoke, withInvitation } from './registry.ts'
+import { admit, mergeRevocations, type Registry, renew, revocations, revoke, withInvitation } from './registry.ts'
 
 /** Wrong secrets that one peer may show within a minute. A secret has 128 bits: this spares work, it does not guard it. */
 const wrongSecretsPerMinute = 5
@@ -83,6 +83,15 @@ export class Founder {
   async revoke(peer: string): Promise<Uint8Array> {
     await this.#update((current) => [revoke(current, peer), undefined])
     return this.revocations()
+  }
+
+  /** Makes a list its own that it signed and does not remember (it was restored from an older backup). Answers the list that is newer than both, or undefined. */
+  async remember(list: Pick<Revocations, 'number' | 'revoked'>): Promise<Uint8Array | undefined> {
+    const isNew = await this.#update((current) => {
+      const merged = mergeRevocations(current, list)
+      return [merged ?? current, merged !== undefined]
+    })
+    return isNew ? this.revocations() : undefined
   }
 
   /** Number of the list that the registry asks for; one that was published may be older, if the machine crashed in between. */

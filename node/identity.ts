@@ -154,6 +154,11 @@ export async function forget(dataDir: string): Promise<void> {
   await rm(identityDir(dataDir), { recursive: true, force: true })
 }
 
+/** The files that make a founder's identity, for a backup: what `load` reads. */
+export const identityFiles: readonly string[] = [keyFile, rootKeyFile, membershipFile, revocationsFile, registryFile].map(
+  ({ name }) => name,
+)
+
 export function saveMembership(dir: string, record: MembershipRecord): Promise<void> {
   return writeSealed(join(dir, membershipFile.name), membershipFile.kind, record)
 }

@@ -4,6 +4,7 @@ import { type LocalProtocol, type LocalStatus, localProtocol } from '../protocol
 import { type InvitableRole, invitableRoles } from '../protocols/membership.ts'
 import { type CallHandlers, serverSession } from '../protocols/rpc.ts'
 import type { Channel } from '../protocols/wire.ts'
+import { exportCalls, type Row } from './export.ts'
 import { localBlobCalls } from './local-blobs.ts'
 import type { Membership } from './membership.ts'
 import type { MeshNode } from './node.ts'
@@ -16,6 +17,8 @@ export interface LocalOptions {
   /** Resolves when the node is about to exit. */
   down: (how: { drain: boolean }) => Promise<void>
   leave: (how: { purge: boolean }) => Promise<void>
+  /** The coordinator's rows as they stand when it is called; absent where it runs elsewhere. */
+  readRows: (() => AsyncIterable<Row>) | undefined
 }
 
 /** Answers one program on the control socket. */
@@ -24,6 +27,7 @@ export function acceptLocal(options: LocalOptions, channel: Channel): void {
   const blobs = localBlobCalls({ store: node.store, exchange: node.exchange, self: node.host.peer, homePeer: () => membership.founderPeer })
   const calls: CallHandlers<LocalProtocol['server']> = {
     ...blobs,
+    ...exportCalls(options.readRows, channel),
     status: () => status(options),
     down: async (how) => {
       await options.down(how)

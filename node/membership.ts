@@ -137,7 +137,10 @@ export class Membership {
   /** Takes in a list if it is genuine and newer; true when it was. */
   async takeRevocations(signed: Uint8Array): Promise<boolean> {
     if (!(await this.#readList(signed))) return false
-    await saveRevocations(this.#dir, signed)
+    // Only a restored founder hears of a list that is newer than its registry: it must not take back who is on it.
+    const own = await this.founder?.remember(this.#list!)
+    if (own !== undefined) await this.#readList(own)
+    await saveRevocations(this.#dir, own ?? signed)
     this.#tell('revocations')
     return true
   }

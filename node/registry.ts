@@ -138,3 +138,29 @@ export function revocations(registry: Registry, mesh: string, now: number): Revo
 function refusal(message: string): MeshError {
   return new MeshError('AuthenticationFailed', message)
 }
+
+/** Certificates that a mesh gives between two backups are fewer than this: 20,000 members renew for a century. */
+export const serialJump = 1_000_000_000
+
+/**
+ * The registry of a restored founder. Serials pass over those that were given after the backup, because members keep the
+ * certificate with the highest. Open invitations are withdrawn: how often they were used since is not known. Who was
+ * revoked after the backup is learnt from the members ({@link mergeRevocations}).
+ */
+export function restoredRegistry(registry: Registry): Registry {
+  return { ...registry, serial: registry.serial + serialJump, invitations: [] }
+}
+
+/**
+ * Takes in a list that this founder signed but does not remember, because it was restored from an older backup: nobody on
+ * it becomes a member again. Undefined when the registry is as new.
+ */
+export function mergeRevocations(registry: Registry, list: Pick<Revocations, 'number' | 'revoked'>): Registry | undefined {
+  if (list.number <= registry.revocationsNumber) return undefined
+  const members = { ...registry.members }
+  for (const { peer, until } of list.revoked) {
+    const known = Object.hasOwn(members, peer) ? members[peer]! : { name: '', roles: [], since: 0, expires: until }
+    members[peer] = { ...known, expires: Math.max(known.expires, until), revoked: true }
+  }
+  return { ...registry, members, revocationsNumber: list.number + 1 }
+}

@@ -23,6 +23,10 @@ export const maxTreePage = 1000
 /** Small files in one request or answer. The sender also keeps to {@link maxBlobPieceBytes} of content, so that several may be in flight. */
 export const maxSmallFiles = 500
 
+/** A page of an export ends with the row that passes this; a row is 2 MiB at most, an answer 16. */
+export const maxExportBytes = 4 << 20
+export const maxExportRows = 10_000
+
 const nothing = z.object({})
 
 export const localStatusSchema = z.object({
@@ -86,6 +90,15 @@ export const localProtocol = defineProtocol({
         answer: z.object({ token: z.string(), expires: z.number() }),
       },
       revoke: { request: z.object({ peer: z.string() }), answer: nothing },
+
+      /**
+       * The coordinator's rows for a backup, page by page until `done`: all as they stood when the session asked with
+       * `begin`, whatever is written meanwhile. Refused where this machine is not the coordinator.
+       */
+      exportRows: {
+        request: z.object({ begin: z.boolean() }),
+        answer: z.object({ rows: z.array(z.tuple([z.string(), bytesSchema])), done: z.boolean() }),
+      },
 
       /** Takes in a file in pieces, in order. `putEnd` answers once it is durable here, and at the job's home where this machine is not the home. */
       putBegin: { request: z.object({ size: z.number().int().min(0).optional() }), answer: z.object({ handle: z.number().int() }) },

@@ -54,6 +54,9 @@ export async function writeSettings(dataDir: string, settings: Settings): Promis
   await replaceFile(settingsPath(dataDir), new TextEncoder().encode(`${JSON.stringify(settings, null, 2)}\n`))
 }
 
+/** In the data directory. */
+export const settingsFile = 'settings.json'
+
 function settingsPath(dataDir: string): string {
-  return join(dataDir, 'settings.json')
+  return join(dataDir, settingsFile)
 }

@@ -2,11 +2,13 @@
 import { readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type Coordinator, startCoordinator } from '../../coordinator/coordinator.ts'
+import { allRows } from '../../coordinator/restored.ts'
 import { openLevelStore } from '../../coordinator/store.ts'
 import { openControl } from '../../node/control-proxy.ts'
 import { type ControlSocket, refuseSecondNode, serveControlSocket } from '../../node/control-socket.ts'
 import { enrol } from '../../node/enrol.ts'
 import { found, type Identity, load } from '../../node/identity.ts'
+import { layoutOf } from '../../node/layout.ts'
 import { acceptLocal, taskUser } from '../../node/local.ts'
 import { Membership } from '../../node/membership.ts'
 import { type MeshNode, startNode as startMeshNode } from '../../node/node.ts'
@@ -66,7 +68,20 @@ async function identify(options: UpOptions, logger: Logger): Promise<{ identity:
   if (token !== undefined)
     return { identity: await enrol(dataDir, token, { name, addresses: options.bootstrap, mdns: options.mdns, logger }), how: 'joined' }
   const known = await load(dataDir)
+  if (known === undefined) await refuseStrayRows(dataDir)
   return known === undefined ? { identity: await found(dataDir, { name }), how: 'founded' } : { identity: known, how: 'resumed' }
+}
+
+/** A new mesh must not take over the jobs of another: its rows name machines and attempts that it knows nothing of. */
+async function refuseStrayRows(dataDir: string): Promise<void> {
+  const { coordinator } = layoutOf(dataDir)
+  const found = await readdir(coordinator).catch((): string[] => [])
+  // LevelDB's own mark of a database.
+  if (!found.includes('CURRENT')) return
+  throw new MeshError(
+    'InvalidPropertyValue',
+    `${coordinator} holds the jobs of a mesh whose identity is gone. Move it away to found a new mesh here, or restore a backup (batchmesh mesh restore).`,
+  )
 }
 
 class Running {
@@ -78,6 +93,7 @@ class Running {
   readonly #startTime = Date.now()
   readonly #ending = Promise.withResolvers<void>()
   #coordinator: Coordinator | undefined
+  #readRows: (() => AsyncIterable<[string, Uint8Array]>) | undefined
   #socket: ControlSocket | undefined
   #draining = new AbortController()
   #stopping: Promise<void> | undefined
@@ -100,9 +116,11 @@ class Running {
   async start(): Promise<void> {
     const { host, worker, layout } = this.#node
     if (this.#isCoordinator) {
+      const store = await openLevelStore(layout.coordinator)
+      this.#readRows = () => store.scan(allRows)
       this.#coordinator = await startCoordinator({
         wire: host,
-        store: await openLevelStore(layout.coordinator),
+        store,
         meshId: this.#membership.mesh,
         name: this.#node.machine().name,
         version,
@@ -136,6 +154,7 @@ class Running {
         this.#soon(() => this.stop({ drain: false }))
       },
       leave: (how) => this.#leave(how),
+      readRows: this.#readRows,
     }
   }
 
