@@ -10,6 +10,7 @@ import { arrayTask, countOf } from '../protocols/model/task-array.ts'
 import { type CallHandlers, type Session, serverSession } from '../protocols/rpc.ts'
 import type { Channel, Wire } from '../protocols/wire.ts'
 import type { Desk } from './desk.ts'
+import type { EventDesk } from './event-desk.ts'
 import { eligible, explainPool, explainTask } from './explain.ts'
 import { type Homes, inputsOf } from './homes.ts'
 import { queueState } from './queue-state.ts'
@@ -25,6 +26,7 @@ export interface ControlParts {
   store: Store
   desk: Desk
   watches: Watches
+  events: EventDesk
   files: TaskFiles
   homes: Homes
   /** Resolves when all that has happened so far is durable: reads wait for it (L5). */
@@ -52,7 +54,7 @@ function accept(channel: Channel, parts: ControlParts): void {
 }
 
 function handlers(parts: ControlParts, session: () => ControlSession, own: Set<number>): CallHandlers<ControlProtocol['server']> {
-  const { state, store, desk, watches, files, homes, durable, now } = parts
+  const { state, store, desk, watches, events, files, homes, durable, now } = parts
   /** What is seen now is answered once it is durable. */
   const shown = async <T>(read: () => T): Promise<T> => {
     const seen = read()
@@ -86,6 +88,8 @@ function handlers(parts: ControlParts, session: () => ControlSession, own: Set<n
         const nodes = [...machine.nodes.values()].filter((node) => node.slots > 0).map(viewNode)
         return { ...viewMachine(state, machine), nodes, explanation: machine.draining ? ['It is going down and takes no new tasks.'] : [] }
       }),
+
+    listEvents: (request, { signal }) => events.list(request, signal),
 
     addPool: async (spec) => {
       await desk.ask({ kind: 'addPool', spec })

@@ -13,6 +13,7 @@ import { announce } from './announce.ts'
 import { boot } from './boot.ts'
 import { serveControl } from './control.ts'
 import { Desk } from './desk.ts'
+import { EventDesk, openEventLog } from './event-desk.ts'
 import type { GrantRef } from './events.ts'
 import { Homes } from './homes.ts'
 import { tickMs } from './machine.ts'
@@ -52,6 +53,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   const { wire, store, meshId, logger } = options
   const now = options.now ?? Date.now
   const { state, purge } = await boot(store, wire.peer, now())
+  const log = await openEventLog(store, state, options, now())
   const desk = new Desk()
   const specs = new SpecCache(store)
   const watches = new Watches()
@@ -115,14 +117,23 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
     }
   }
 
-  const pipeline = new Pipeline({ state, store, now, perform, onPut: (key, value) => specs.keep(key, value), fatal: options.fatal })
+  const events: EventDesk = new EventDesk(log, state, () => pipeline.durable())
+  const pipeline = new Pipeline({
+    state,
+    store,
+    now,
+    perform,
+    onPut: (key, value) => specs.keep(key, value),
+    tell: (event, effects, at) => events.tell(event, effects, at),
+    fatal: options.fatal,
+  })
   desk.attach(pipeline)
   const sessions = new WorkerSessions(desk, wire, (reports) => vetReports(store, reports), logger)
   const status = () => ({
     ...viewStatus(state, meshId, { startTime, version: options.version, name: options.name }, delay.max / 1e6),
     time: now(),
   })
-  const unserve = serveControl(wire, { state, store, desk, watches, files, homes, durable: () => pipeline.durable(), status, now })
+  const unserve = serveControl(wire, { state, store, desk, watches, events, files, homes, durable: () => pipeline.durable(), status, now })
   const ticker = setInterval(() => desk.post({ kind: 'tick' }), tickMs)
   const unannounce = announce(wire, meshId, state)
   for (const row of purge)

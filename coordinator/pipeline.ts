@@ -34,6 +34,8 @@ export interface PipelineOptions {
   perform: (batch: Batch) => Promise<void> | void
   /** A row is about to be written: lets the shell keep specs at hand. */
   onPut: (key: string, value: unknown) => void
+  /** What a step did is told in rows of their own, in the same batch. */
+  tell?: (event: Event, effects: readonly Effect[], now: number) => readonly Effect[]
   /** A write failed, or the machine met a state it cannot be in: the process must end (L5). */
   fatal: (error: unknown) => void
 }
@@ -84,11 +86,16 @@ export class Pipeline {
   #turn(): void {
     this.#scheduled = false
     if (this.#stopped) return
-    const { state, now } = this.#options
+    const { state, now, tell } = this.#options
     const events = this.#queue
     this.#queue = []
     try {
-      for (const event of events) this.#gather(step(state, event, now()))
+      for (const event of events) {
+        const at = now()
+        const effects = step(state, event, at)
+        this.#gather(effects)
+        if (tell !== undefined) this.#gather(tell(event, effects, at))
+      }
       this.#gather(endTurn(state, now()))
     } catch (error) {
       return this.#fail(error)

@@ -9,6 +9,7 @@
 import { z } from 'zod'
 import { fileChunkSchema, fileEntrySchema, listFilesSchema, maxListed, readFileSchema } from './files.ts'
 import { jobUidSchema } from './ids.ts'
+import { meshEventSchema } from './model/event.ts'
 import { jobSpecSchema, jobStateSchema, jobViewSchema, taskCountsSchema } from './model/job.ts'
 import { machineViewSchema } from './model/machine.ts'
 import { deallocationOptionSchema, nodeViewSchema, poolSpecSchema, poolViewSchema } from './model/pool.ts'
@@ -27,6 +28,8 @@ import { defineProtocol } from './rpc.ts'
 
 /** Tasks in one addTasks request; the client sends as many requests as it needs, several at once. */
 export const maxTasksPerAdd = 1000
+/** Longest wait for an event: well within the deadline of a call. */
+export const maxEventWaitMs = 30_000
 /** Entries in one page of a list. */
 export const maxPage = 1000
 
@@ -113,6 +116,23 @@ export const controlProtocol = defineProtocol({
       getMachine: {
         request: z.object({ machine: z.string() }),
         answer: machineViewSchema.extend({ nodes: z.array(nodeViewSchema), explanation: z.array(z.string()) }),
+      },
+
+      /**
+       * What happened in the mesh. Without `after` the newest events that fit, with it those that came later, oldest
+       * first; `last` is the `after` of the next call, so that a reader that asks again and again misses none and sees
+       * none twice. `missed`: how many in between are not kept any more.
+       */
+      listEvents: {
+        request: z.object({
+          after: z.number().int().min(0).optional(),
+          since: z.number().optional(),
+          jobId: z.string().optional(),
+          limit: z.number().int().min(1).max(maxPage).default(maxPage),
+          /** While there is none: how long the answer may wait for one. */
+          waitMs: z.number().int().min(0).max(maxEventWaitMs).default(0),
+        }),
+        answer: z.object({ items: z.array(meshEventSchema), last: z.number().int(), missed: z.number().int() }),
       },
 
       addPool: { request: poolSpecSchema, answer: poolViewSchema },

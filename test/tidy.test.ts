@@ -32,6 +32,7 @@ const deciders = [
   'coordinator/restore.ts',
   'coordinator/explain.ts',
   'coordinator/view.ts',
+  'coordinator/event-log.ts',
   'node/intake.ts',
   'node/ledger.ts',
   'src/timeline.ts',

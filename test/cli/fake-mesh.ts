@@ -54,6 +54,8 @@ export class FakeMesh implements FakeBlobs {
   onCall: (name: string, request: unknown) => void | Promise<void> = () => {}
   /** What a machine says that a task made; a dishonest one says something else. */
   reported: (outputs: OutputEntry[]) => OutputEntry[] = (outputs) => outputs
+  /** Answers of its own for some calls. */
+  extra: Partial<ControlCalls> = {}
   /** While set, control sessions are refused with it. */
   down: MeshError | undefined
   readonly #channels = new Set<Channel>()
@@ -172,7 +174,9 @@ export class FakeMesh implements FakeBlobs {
         name,
         async (request: unknown, context: unknown) => {
           await this.note(name === 'status' ? 'meshStatus' : name, request)
-          const handler = calls[name as keyof ControlCalls] as ((request: unknown, context: unknown) => unknown) | undefined
+          const handler = (this.extra[name as keyof ControlCalls] ?? calls[name as keyof ControlCalls]) as
+            | ((request: unknown, context: unknown) => unknown)
+            | undefined
           if (handler === undefined) throw new MeshError('UnsupportedVersion')
           return (await handler(request, context)) ?? {}
         },

@@ -41,6 +41,8 @@ export class Scene {
   readonly rows: Rows = new Map()
   /** Effects of the last call, as they came. */
   effects: Effect[] = []
+  /** Sees each event with what came of it. */
+  onStep: (event: Event, effects: readonly Effect[]) => void = () => {}
   readonly #sessions = new Map<string, number>()
   readonly #incarnations = new Map<string, number>()
   readonly #described = new Map<string, HelloInput>()
@@ -66,7 +68,11 @@ export class Scene {
 
   /** Several events of one turn. */
   #turn(events: Event[]): Effect[] {
-    const effects = events.flatMap((event) => step(this.state, event, this.now))
+    const effects = events.flatMap((event) => {
+      const own = step(this.state, event, this.now)
+      this.onStep(event, own)
+      return own
+    })
     effects.push(...endTurn(this.state, this.now))
     const batch: Batch = new Map()
     gather(batch, effects)
