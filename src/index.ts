@@ -1,17 +1,18 @@
 /**
- * The library: `import { connect } from 'batchmesh'`.
+ * The library.
  *
- *     const mesh = await connect()                       // through the node that runs on this machine
- *     await mesh.control.call('addJob', { id: 'j', poolId: 'default' })
- *     await mesh.control.call('addTasks', { jobId: 'j', tasks: [{ id: 't', commandLine: 'true' }] })
- *     for await (const { counts } of mesh.watchJob('j', new AbortController().signal)) if (counts.completed === 1) break
- *     await mesh.close()
+ *     import { connect } from 'batchmesh'
  *
- * The calls are those of protocols/control.ts (the mesh) and protocols/local.ts (the node of this machine).
+ *     await using mesh = await connect()                          // through the node that runs on this machine
+ *     for await (const done of mesh.run({ command: 'sha256sum {input}', inputs: '*.iso' })) console.log(await done.stdout())
+ *     for await (const square of mesh.map((n: number) => n * n, [1, 2, 3])) console.log(square)
+ *
+ * Nothing here sets signal handlers or writes to standard output or standard error.
  */
 export type { JobEvents, MeshStatus, TaskEvent } from '../protocols/control.ts'
 export { type ErrorCode, MeshError } from '../protocols/errors.ts'
-export type { LocalStatus } from '../protocols/local.ts'
+export type { FileEntry } from '../protocols/files.ts'
+export type { BlobStat, LocalStatus } from '../protocols/local.ts'
 export type { JobSpec, JobSpecInput, JobState, JobView, TaskCounts } from '../protocols/model/job.ts'
 export type { IsolationTier, MachineClass, MachineDescription, MachineView } from '../protocols/model/machine.ts'
 export type {
@@ -36,6 +37,31 @@ export type {
   TaskState,
   TaskView,
 } from '../protocols/model/task.ts'
-export type { ConnectOptions, Mesh } from './mesh/client.ts'
-export type { RunningNode, UpOptions } from './mesh/up-options.ts'
-export { connect, startNode } from './mesh.ts'
+export type { TaskArrayInput } from '../protocols/model/task-array.ts'
+export type { CloneValue, ThreadError, ThreadTask } from '../protocols/model/thread-task.ts'
+export type { Blobs, PutBlobOptions, ReadBlobOptions } from './library/blobs.ts'
+export { type ConnectOptions, connect, type JoinOptions, join } from './library/connect.ts'
+export type { Jobs, JobUpdate } from './library/jobs.ts'
+export type { MachineDetails, Machines } from './library/machines.ts'
+export {
+  type Completed,
+  type CompletedSettled,
+  type Inputs,
+  type MapOptions,
+  type RemoteFunction,
+  type RemoteModule,
+  remoteModule,
+  type Settled,
+} from './library/map/options.ts'
+export type { InviteOptions, Mesh } from './library/mesh.ts'
+export type { TaskOptions } from './library/own-job.ts'
+export type { Explanation, PoolResize, Pools } from './library/pools.ts'
+export type { FinishedTask, Output } from './library/run/finished-task.ts'
+export type { BlobInput, RunOptions } from './library/run/options.ts'
+export { type FailedTask, MapError, TaskError } from './library/task-error.ts'
+export type { TaskFilter, Tasks } from './library/tasks.ts'
+export { createTestMesh, type TestMesh, type TestMeshOptions } from './library/test-mesh.ts'
+export type { PutBlob } from './mesh/blobs.ts'
+export type { Log, LogLevel } from './mesh/log.ts'
+export type { TreeFile } from './mesh/trees.ts'
+export type { JobChange } from './mesh/watch.ts'

@@ -60,6 +60,9 @@ const doors: Record<string, readonly string[]> = {
   // each wing has a database of its own
   level: ['coordinator/store.ts', 'node/journal.ts'],
   commander: ['src/cli/'],
+  // patterns of inputs, where they are read
+  tinyglobby: ['src/cli/', 'src/library/run/'],
+  esbuild: ['src/mesh/bundle/'],
   // the host, split over a few files
   libp2p: ['node/host.ts', 'node/host/'],
   '@libp2p/': ['node/host.ts', 'node/host/', 'node/identity.ts'],

@@ -37,6 +37,18 @@ export function detached(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
   return new Uint8Array(bytes)
 }
 
+/** Nodes of this process that use the pool. */
+let users = 0
+
+/** Says that a node uses the pool; the threads end when the last one gives it back by calling the answer. */
+export function useHashPool(): () => Promise<void> {
+  users += 1
+  return async () => {
+    users -= 1
+    if (users === 0) await closeHashPool()
+  }
+}
+
 /** Ends the threads; a later use starts new ones. */
 export async function closeHashPool(): Promise<void> {
   const ending = pool

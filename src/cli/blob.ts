@@ -1,7 +1,6 @@
 /** `batchmesh blob …`. */
 import { join, resolve } from 'node:path'
 import type { Command } from 'commander'
-import { MeshError } from '../../protocols/errors.ts'
 import type { BlobStat } from '../../protocols/local.ts'
 import { type Context, collect, given } from './context.ts'
 import { showBytes } from './format.ts'
@@ -135,29 +134,10 @@ function get(group: Command, context: Context): void {
         await writeWhole(options.destination.endsWith('/') ? join(path, id) : path, readBlob(mesh, id, blob.size, signal))
       } else {
         const root = resolve(context.world.cwd, given(options.destination, 'directory to write to, with --destination'))
-        const { listTree, readTree } = await import('../mesh/trees.ts')
-        const entries = await listTree(mesh, id, signal)
-        const only = options.only === undefined ? undefined : new Set(options.only)
-        const wanted = only === undefined ? entries : entries.filter(({ path }) => only.has(path))
-        const found = new Set(wanted.map(({ path }) => path))
-        const missing = options.only?.find((path) => !found.has(path))
-        if (missing !== undefined) throw new MeshError('FileNotFound', `The directory has no file ${missing}.`)
-        await readTree(
-          mesh,
-          wanted,
-          ({ id: file, size }) => readBlob(mesh, file, size, signal),
-          ({ path }, pieces) => writeWhole(below(root, path), pieces),
-          signal,
-        )
+        const { downloadTree } = await import('../mesh/download.ts')
+        await downloadTree(mesh, id, root, { only: options.only, signal })
       }
       await context.done(`Wrote ${options.destination}.`, { id, size: blob.size, destination: options.destination })
     })
   })
-}
-
-/** A path of a directory blob came from elsewhere: it may not lead out of the destination. */
-function below(root: string, path: string): string {
-  if (path === '' || path.startsWith('/') || path.split('/').includes('..'))
-    throw new MeshError('BlobCorrupt', `The directory holds a path that leads out of it: ${path}`)
-  return join(root, path)
 }

@@ -22,6 +22,10 @@ export interface UpOptions {
   lendCpus?: number
   /** Memory to lend; default what the node finds reasonable. */
   lendMemoryMiB?: number
+  /** Lends as many cores as asked for, also more than there are: for tests. */
+  overcommit?: boolean
+  /** Whether it takes tasks; false: it only submits, and is no machine of the mesh. Default true. */
+  worker?: boolean
   /** Room for blobs; default half of what the disk has for them, at most 100 GiB. */
   blobQuotaMiB?: number
   labels: Labels
@@ -47,6 +51,6 @@ export interface RunningNode {
   readonly taskUser: string
   /** Resolves when the node has ended: stopped by {@link stop}, by `batchmesh down` or by `batchmesh leave`. Rejects if it broke. */
   readonly ended: Promise<void>
-  /** Ends the node; with `drain` after its running tasks. A second call without `drain` cuts a drain short. */
-  stop(options: { drain: boolean }): Promise<void>
+  /** Ends the node; with `drain` after its running tasks. A second call without `drain` cuts a drain short. With `leaving` the machine is forgotten by the mesh. */
+  stop(options: { drain: boolean; leaving?: boolean }): Promise<void>
 }

@@ -132,7 +132,7 @@ class Running {
         for (const peer of this.#membership.revokedPeers()) coordinator.revoked(peer)
       })
     }
-    worker.start()
+    if (this.#options.worker !== false) worker.start()
     const services = [
       {
         service: localProtocol,
@@ -165,8 +165,7 @@ class Running {
         'This machine founded the mesh: if it leaves, the mesh is gone. To end the mesh and delete its jobs and blobs: batchmesh leave --purge. To stop only: batchmesh down',
       )
     }
-    // Says farewell and gives everything back; what runs is not waited for.
-    await this.#node.worker.drain({ leaving: true, signal: AbortSignal.timeout(1000) }).catch(() => undefined)
+    await this.#farewell()
     this.#soon(async () => {
       await this.#close()
       const { dataDir } = this.#options
@@ -176,14 +175,20 @@ class Running {
     })
   }
 
+  /** Gives everything back for good; what runs is not waited for. */
+  async #farewell(): Promise<void> {
+    await this.#node.worker.drain({ leaving: true, signal: AbortSignal.timeout(1000) }).catch(() => undefined)
+  }
+
   /** After the answer to the present request has gone out. */
   #soon(work: () => Promise<void>): void {
     setTimeout(() => void work().catch((error: unknown) => this.#ending.reject(error)), 20)
   }
 
-  async stop({ drain }: { drain: boolean }): Promise<void> {
-    if (drain && this.#stopping === undefined) await this.#drain(false)
+  async stop({ drain, leaving }: { drain: boolean; leaving?: boolean }): Promise<void> {
+    if (drain && this.#stopping === undefined) await this.#drain(leaving === true)
     else this.#draining.abort()
+    if (leaving === true && !drain && this.#stopping === undefined) await this.#farewell()
     await this.#close()
     this.#ending.resolve()
   }

@@ -3,6 +3,7 @@ import { spawnSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
+import { deserialize, serialize } from 'node:v8'
 import { controlProtocol, type TaskEvent } from '../../protocols/control.ts'
 import { MeshError } from '../../protocols/errors.ts'
 import { splitCommandLine } from '../../protocols/model/command-line.ts'
@@ -10,6 +11,7 @@ import { matchesPatterns } from '../../protocols/model/file-pattern.ts'
 import type { JobSpec, JobView } from '../../protocols/model/job.ts'
 import type { MachineView } from '../../protocols/model/machine.ts'
 import type { OutputEntry, TaskSpec, TaskView } from '../../protocols/model/task.ts'
+import { type CloneValue, maxInlineValueBytes, type ThreadError, type ThreadTask } from '../../protocols/model/thread-task.ts'
 import { type CallHandlers, serverSession } from '../../protocols/rpc.ts'
 import type { Channel } from '../../protocols/wire.ts'
 import type { OpenChannel } from '../../src/mesh/sessions.ts'
@@ -24,6 +26,8 @@ export interface FakeTask {
   outputs: OutputEntry[]
   stdout: Buffer
   stderr: Buffer
+  threadResult?: CloneValue
+  threadError?: ThreadError
 }
 interface FakeJob {
   spec: JobSpec
@@ -129,6 +133,11 @@ export class FakeMesh implements FakeBlobs {
         this.#maybeEnd(jobId)
         return this.view(jobId)
       },
+      deleteJob: ({ jobId }) => {
+        this.#job(jobId)
+        this.jobs.delete(jobId)
+        return {}
+      },
       terminateJob: ({ jobId, terminateReason }) => this.end(jobId, terminateReason),
       addTasks: ({ jobId, tasks }) => {
         const job = this.#job(jobId)
@@ -206,6 +215,10 @@ export class FakeMesh implements FakeBlobs {
     const task = this.#task(jobId, taskId)
     if (job.state !== 'active') return
     task.state = 'running'
+    if (task.spec.thread !== undefined) {
+      await this.#call(task, task.spec.thread)
+      return this.#complete(jobId, taskId)
+    }
     const wd = mkdtempSync(join(this.#root, 'wd-'))
     for (const file of task.spec.resourceFiles ?? []) this.#stage(join(wd, file.filePath), file.blob!)
     const [program, ...args] = splitCommandLine(task.spec.commandLine)
@@ -225,9 +238,31 @@ export class FakeMesh implements FakeBlobs {
       }
       task.outputs = this.reported(task.outputs)
     }
-    task.state = 'completed'
+    this.#complete(jobId, taskId)
+  }
+
+  #complete(jobId: string, taskId: string): void {
+    this.#task(jobId, taskId).state = 'completed'
     for (const { send } of this.#watches.get(jobId) ?? []) send([this.#event(jobId, taskId)])
     this.#maybeEnd(jobId)
+  }
+
+  /** Calls the function of a thread task, in this process. */
+  async #call(task: FakeTask, { module, name, export: exported, args }: ThreadTask): Promise<void> {
+    const directory = join(this.#root, module)
+    this.#stage(join(directory, name), module)
+    try {
+      const loaded = (await import(join(directory, name))) as Record<string, (...args: unknown[]) => unknown>
+      const bytes = args === undefined ? undefined : 'bytes' in args ? args.bytes : this.blobs.get(args.blob)!
+      const result = serialize(await loaded[exported]!(...(bytes === undefined ? [] : (deserialize(bytes) as unknown[]))))
+      task.exitCode = 0
+      task.threadResult =
+        result.length <= maxInlineValueBytes ? { bytes: new Uint8Array(result) } : { blob: this.addBlob(result), size: result.length }
+    } catch (error) {
+      const { name, message, stack } = error as Error
+      task.exitCode = 1
+      task.threadError = { name, message, stack }
+    }
   }
 
   #stage(path: string, blob: string): void {
@@ -256,6 +291,8 @@ export class FakeMesh implements FakeBlobs {
             failureInfo: { category: 'usererror', code: 'FailureExitCode', message: 'nonzero' },
           }),
       outputs: task.outputs,
+      threadResult: task.threadResult,
+      threadError: task.threadError,
       retryCount: 0,
       requeueCount: 0,
     }
@@ -296,6 +333,8 @@ export class FakeMesh implements FakeBlobs {
       stateTransitionTime: 0,
       executionInfo: { exitCode: task.exitCode, result, retryCount: 0, requeueCount: 0 },
       outputs: task.outputs,
+      threadResult: task.threadResult,
+      threadError: task.threadError,
       attempts: [],
     }
   }

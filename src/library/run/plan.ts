@@ -1,0 +1,83 @@
+/** What a run is going to do, checked before anything is sent. */
+import { MeshError } from '../../../protocols/errors.ts'
+import { joinCommandLine } from '../../../protocols/model/command-line.ts'
+import type { ResourceFile, TaskSpec } from '../../../protocols/model/task.ts'
+import { expand, expandPattern, parseShellTemplate, parseWordTemplate, type Template } from '../../cli/template.ts'
+import { taskOf } from '../own-job.ts'
+import { findInputs, findShared, indexesOf, type RunInput, type Shared } from './inputs.ts'
+import type { RunOptions } from './options.ts'
+
+export class RunPlan {
+  readonly options: RunOptions
+  readonly inputs: readonly RunInput[] | undefined
+  readonly shared: readonly Shared[]
+  readonly indexes: readonly number[]
+  readonly #words: readonly Template[]
+  readonly #outputs: readonly Template[]
+  readonly #idWidth: number
+
+  /** Reads what the options name. Rejects with InvalidPropertyValue for whatever can be known to be wrong. */
+  static async make(options: RunOptions): Promise<RunPlan> {
+    const cwd = options.cwd ?? process.cwd()
+    if (options.inputs !== undefined && options.array !== undefined) throw refusal('Give either inputs or array.')
+    const inputs = options.inputs === undefined ? undefined : await findInputs(options.inputs, cwd)
+    const indexes = options.array === undefined ? (inputs?.map((_, at) => at) ?? [0]) : [...indexesOf(options.array)]
+    if (new Set(indexes).size < indexes.length) throw refusal('array: a number is in it twice.')
+    const shared = await findShared(listOf(options.with), cwd)
+    return new RunPlan(options, inputs, indexes, shared)
+  }
+
+  private constructor(options: RunOptions, inputs: RunInput[] | undefined, indexes: number[], shared: Shared[]) {
+    const { command } = options
+    if (command.length === 0) throw refusal("There is no command. Give a string, such as 'wc -l {input}', or a program and its arguments.")
+    this.options = options
+    this.inputs = inputs
+    this.indexes = indexes
+    this.shared = shared
+    this.#words = typeof command === 'string' ? [parseShellTemplate(command)] : command.map((word) => parseWordTemplate(word))
+    this.#outputs = listOf(options.outputs).map((pattern) => parseWordTemplate(pattern))
+    const ofInput = [...this.#words, ...this.#outputs].flatMap(({ names }) => [...names]).find((name) => name !== 'index')
+    if (ofInput !== undefined && inputs === undefined) throw refusal(`{${ofInput}} needs inputs.`)
+    this.#idWidth = Math.max(4, String(indexes.reduce((a, b) => Math.max(a, b), 0)).length)
+    if (indexes.length > 0) this.spec(0, [])
+  }
+
+  taskId(at: number): string {
+    return String(this.indexes[at]).padStart(this.#idWidth, '0')
+  }
+
+  /** Patterns of the outputs of the task at a position. */
+  outputs(at: number): string[] {
+    return this.#outputs.map((output) => expandPattern(output, this.#values(at)))
+  }
+
+  spec(at: number, resourceFiles: readonly ResourceFile[]): TaskSpec {
+    const words = this.#words.map((word) => expand(word, this.#values(at)))
+    const patterns = this.outputs(at)
+    return taskOf(
+      this.options,
+      {
+        id: this.taskId(at),
+        commandLine: joinCommandLine(typeof this.options.command === 'string' ? ['sh', '-c', words[0]!] : words),
+        ...(resourceFiles.length === 0 ? {} : { resourceFiles: [...resourceFiles] }),
+        ...(patterns.length === 0
+          ? {}
+          : { outputFiles: patterns.map((filePattern) => ({ filePattern, uploadCondition: 'tasksuccess' as const })) }),
+      },
+      this.options.array === undefined ? undefined : this.indexes[at],
+    )
+  }
+
+  #values(at: number): { index: number; input?: string } {
+    const input = this.inputs?.[at]?.path
+    return { index: this.indexes[at]!, ...(input === undefined ? {} : { input }) }
+  }
+}
+
+function listOf(given: string | readonly string[] | undefined): readonly string[] {
+  return typeof given === 'string' ? [given] : (given ?? [])
+}
+
+function refusal(message: string): MeshError {
+  return new MeshError('InvalidPropertyValue', message)
+}

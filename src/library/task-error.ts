@@ -1,0 +1,66 @@
+/** What went wrong with a task, as an error. */
+import type { FailureInfo } from '../../protocols/model/task.ts'
+import type { ThreadError } from '../../protocols/model/thread-task.ts'
+
+/** What is known of a task that failed. */
+export interface FailedTask {
+  jobId: string
+  taskId: string
+  exitCode?: number | undefined
+  failureInfo?: FailureInfo | undefined
+  stderrTail?: string | undefined
+  threadError?: ThreadError | undefined
+  /** Position of its input, where it had one. */
+  index?: number | undefined
+}
+
+/**
+ * A task failed. `cause` is what the function threw, with the name, message and stack that it had there; it is absent
+ * where no function threw (the program failed, the machine was lost, a limit was reached).
+ */
+export class TaskError extends Error {
+  override readonly name: string = 'TaskError'
+  readonly jobId: string
+  readonly taskId: string
+  /** Absent when nothing ran. */
+  readonly exitCode: number | undefined
+  /** Why, with a code of Azure Batch's or the mesh's own, such as `ThreadOutOfMemory`. */
+  readonly failureInfo: FailureInfo | undefined
+  /** The end of what it wrote to standard error. */
+  readonly stderrTail: string | undefined
+
+  constructor(task: FailedTask, message = `Task ${task.jobId}/${task.taskId} failed: ${reasonOf(task)}`) {
+    super(message, task.threadError === undefined ? undefined : { cause: revived(task.threadError) })
+    this.jobId = task.jobId
+    this.taskId = task.taskId
+    this.exitCode = task.exitCode
+    this.failureInfo = task.failureInfo
+    this.stderrTail = task.stderrTail
+  }
+}
+
+/** A call of {@link Mesh.map} failed: a {@link TaskError} that knows which input it was. */
+export class MapError extends TaskError {
+  override readonly name: string = 'MapError'
+  /** Position of the input, from 0. */
+  readonly index: number
+
+  constructor(task: FailedTask & { index: number }) {
+    super(task, `Input ${task.index} failed: ${reasonOf(task)} (task ${task.jobId}/${task.taskId})`)
+    this.index = task.index
+  }
+}
+
+function reasonOf({ threadError, failureInfo, exitCode }: FailedTask): string {
+  if (threadError !== undefined) return threadError.message === '' ? threadError.name : `${threadError.name}: ${threadError.message}`
+  if (failureInfo !== undefined) return failureInfo.message
+  return exitCode === undefined ? 'it did not run.' : `it ended with exit code ${exitCode}.`
+}
+
+/** The remote error as one of this process: its name and stack are the remote ones. */
+function revived({ name, message, stack }: ThreadError): Error {
+  const error = new Error(message)
+  Object.defineProperty(error, 'name', { value: name, configurable: true, writable: true })
+  Object.defineProperty(error, 'stack', { value: stack ?? `${name}: ${message}`, configurable: true, writable: true })
+  return error
+}
