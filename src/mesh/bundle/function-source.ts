@@ -16,13 +16,10 @@ const reserved = new Set(
   ),
 )
 
-/** Names that tools put into a function's text, with what they stand for. */
-const stands: Record<string, string> = {
-  // esbuild and tsx, to keep names
-  __name: 'const __name = (value) => value;',
-  // Vite and Vitest, for import()
-  __vite_ssr_dynamic_import__: 'const __vite_ssr_dynamic_import__ = (specifier) => import(specifier);',
-}
+/** What esbuild and tsx put into a function's text, to keep names. */
+const keepsNames = '__name'
+/** What Vite and Vitest write for `import`. */
+const viteImport = '__vite_ssr_dynamic_import__('
 
 let known: ReadonlySet<string> | undefined
 
@@ -36,7 +33,7 @@ function globals(): ReadonlySet<string> {
 /** The text of a module whose default export is the function. Rejects with InvalidPropertyValue, naming what stands in the way. */
 export async function functionSource(work: (...args: never[]) => unknown): Promise<{ contents: string; name: string }> {
   if (typeof work !== 'function') throw refusal(`A function is needed, not ${work === null ? 'null' : typeof work}.`)
-  const text = Function.prototype.toString.call(work)
+  const text = Function.prototype.toString.call(work).replaceAll(viteImport, 'import(')
   const shown = work.name === '' ? 'The function' : `The function ${work.name}`
   if (/\{\s*\[native code\]\s*\}\s*$/.test(text)) {
     const what = work.name.startsWith('bound ') ? 'is bound (by .bind)' : 'is built in'
@@ -52,7 +49,7 @@ export async function functionSource(work: (...args: never[]) => unknown): Promi
 
   const free = await freeNames(text, shown)
   const own = work.name
-  const missing = [...free].filter((name) => name !== own && !Object.hasOwn(stands, name) && !globals().has(name))
+  const missing = [...free].filter((name) => name !== own && name !== keepsNames && !globals().has(name))
   if (missing.length > 0) {
     const names = listed(missing.map((name) => `"${name}"`))
     throw refusal(
@@ -60,8 +57,8 @@ export async function functionSource(work: (...args: never[]) => unknown): Promi
     )
   }
   const name = /^[A-Za-z_$][\w$]*$/.test(own) && !reserved.has(own) ? own : 'work'
-  const prelude = [...free].flatMap((word) => (Object.hasOwn(stands, word) ? [stands[word]!] : []))
-  return { name, contents: `${prelude.join('')}const ${name} = ${text};\nexport default ${name};\n` }
+  const prelude = free.has(keepsNames) ? `const ${keepsNames} = (value) => value;` : ''
+  return { name, contents: `${prelude}const ${name} = ${text};\nexport default ${name};\n` }
 }
 
 async function isExpression(text: string): Promise<boolean> {
@@ -83,12 +80,10 @@ async function freeNames(text: string, shown: string): Promise<Set<string>> {
   if (code.includes(`${mark}this__`) || (await hasOwnThis(text, mark)))
     throw refusal(`${shown} uses this, which it does not have on another machine. Pass what it needs as a part of each input.`)
   const free = new Set<string>()
-  for (const [, guard, at] of code.matchAll(new RegExp(`(typeof )?${mark.replaceAll('$', '\\$')}(\\d+)__`, 'g'))) {
-    const name = names[Number(at)]!
-    if (guard === undefined) free.add(name)
-  }
-  for (const [, at] of code.matchAll(new RegExp(`typeof ${mark.replaceAll('$', '\\$')}(\\d+)__`, 'g'))) free.delete(names[Number(at)]!)
-  return free
+  const guarded = new Set<string>()
+  for (const [, guard, at] of code.matchAll(new RegExp(`(typeof )?${mark}(\\d+)__`, 'g')))
+    (guard === undefined ? free : guarded).add(names[Number(at)]!)
+  return free.difference(guarded)
 }
 
 /** Whether a function that is no arrow uses its own `this`: read as an arrow function, it would be that of the module. */
