@@ -78,7 +78,7 @@ export interface JoinOptions {
 export async function connect(options: ConnectOptions = {}): Promise<Mesh> {
   const { token, dataDir, log, ...rest } = options
   if (token !== undefined) {
-    const peer = await startPeer({ ...given({ token, dataDir, log }), lendCpus: 0 }, { worker: false }, rest)
+    const peer = await startPeer({ ...given({ token, dataDir, log }), lendCpus: 0, listen: ['127.0.0.1'] }, { worker: false }, rest)
     return new Mesh(peer.client, peer.release)
   }
   const client = new Client({ ...rest, ...(dataDir === undefined ? {} : { dataDir: resolve(dataDir) }) })

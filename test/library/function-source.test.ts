@@ -49,7 +49,7 @@ describe('a function is refused that', () => {
     [
       'is a method',
       {
-        double(x: number) {
+        double(this: void, x: number) {
           return x * 2
         },
       }.double,
