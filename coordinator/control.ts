@@ -6,9 +6,9 @@ import { type ControlProtocol, controlProtocol } from '../protocols/control.ts'
 import { MeshError } from '../protocols/errors.ts'
 import { foldId } from '../protocols/ids.ts'
 import { defaultPoolId } from '../protocols/model/pool.ts'
-import { arrayTask, countOf } from '../protocols/model/task-array.ts'
 import { type CallHandlers, type Session, serverSession } from '../protocols/rpc.ts'
 import type { Channel, Wire } from '../protocols/wire.ts'
+import { arraySpecBytes } from './array-rows.ts'
 import type { Desk } from './desk.ts'
 import type { EventDesk } from './event-desk.ts'
 import { eligible, explainPool, explainTask } from './explain.ts'
@@ -125,12 +125,8 @@ function handlers(parts: ControlParts, session: () => ControlSession, own: Set<n
     },
     addTaskArray: async ({ jobId, array }) => {
       const { uid, row } = jobOf(jobId)
-      await homes.keep(uid, row.spec.home ?? state.self, inputsOf([arrayTask(array, array.indexes[0]!.start)]))
-      const tasks = array.indexes.flatMap((range) =>
-        Array.from({ length: countOf(range) }, (_, at) => arrayTask(array, range.start + at * range.step)),
-      )
-      await desk.ask({ kind: 'addTasks', jobId, tasks, encoded: tasks.map((task) => encode(task)) })
-      return { count: tasks.length, firstTaskId: tasks[0]!.id, lastTaskId: tasks.at(-1)!.id }
+      await homes.keep(uid, row.spec.home ?? state.self, inputsOf([array.template]))
+      return desk.ask({ kind: 'addTaskArray', jobId, array, encoded: encode(array), specBytes: arraySpecBytes(array) })
     },
     listTasks: async ({ jobId, ...filter }) => {
       await durable()
@@ -185,7 +181,9 @@ function handlers(parts: ControlParts, session: () => ControlSession, own: Set<n
         throw new MeshError('InvalidRequestBody', 'Name a task, a job or a pool to explain.')
       }),
     eligible: ({ poolId, task }) =>
-      shown(() => eligible(poolOf(poolId ?? defaultPoolId), { slots: task.requiredSlots, demand: task.resources ?? {} })),
+      shown(() =>
+        eligible(poolOf(poolId ?? defaultPoolId), { slots: task.requiredSlots, demand: task.resources ?? {}, thread: task.isThread }),
+      ),
   }
 }
 

@@ -4,7 +4,7 @@
  */
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { MeshError } from '../protocols/errors.ts'
-import type { JobUid, PeerIdText } from '../protocols/ids.ts'
+import { type JobUid, type PeerIdText, taskKey } from '../protocols/ids.ts'
 import type { Grant } from '../protocols/leases.ts'
 import type { Logger } from '../protocols/logger.ts'
 import { encodeOffer, offersTopic } from '../protocols/offers.ts'
@@ -14,11 +14,10 @@ import { boot } from './boot.ts'
 import { serveControl } from './control.ts'
 import { Desk } from './desk.ts'
 import { EventDesk, openEventLog } from './event-desk.ts'
-import type { GrantRef } from './events.ts'
 import { Homes } from './homes.ts'
 import { tickMs } from './machine.ts'
 import { type Batch, type OutEffect, Pipeline } from './pipeline.ts'
-import { jobKey, specKey, specPrefix, statusPrefix } from './rows.ts'
+import { jobKey, taskPrefixes } from './rows.ts'
 import { WorkerSessions } from './sessions.ts'
 import { SpecCache } from './spec-cache.ts'
 import type { Store } from './store.ts'
@@ -55,7 +54,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   const { state, purge } = await boot(store, wire.peer, now())
   const log = await openEventLog(store, state, options, now())
   const desk = new Desk()
-  const specs = new SpecCache(store)
+  const specs = new SpecCache(store, state)
   const watches = new Watches()
   const files = new TaskFiles(wire)
   const homes = new Homes(wire)
@@ -64,7 +63,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   delay.enable()
 
   const purgeJob = async (jobUid: JobUid, home: PeerIdText) => {
-    for (const prefix of [specPrefix(jobUid), statusPrefix(jobUid)]) await store.clear({ gt: prefix, lt: `${prefix}\uffff` })
+    for (const prefix of taskPrefixes(jobUid)) await store.clear({ gt: prefix, lt: `${prefix}\uffff` })
     await homes
       .letGo(jobUid, home)
       .catch((error: unknown) => logger.warn({ jobUid, error: String(error) }, 'the outputs of a deleted job are still pinned'))
@@ -75,7 +74,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   }
 
   const perform = async (batch: Batch) => {
-    const wanted = batch.effects.flatMap((effect) => (effect.kind === 'grants' ? effect.grants.map(keyOf) : []))
+    const wanted = batch.effects.flatMap((effect) => (effect.kind === 'grants' ? effect.grants.map((ref) => ref.attempt) : []))
     const found = wanted.length === 0 ? undefined : await specs.take(wanted)
     for (const effect of batch.effects) speak(effect, found)
     watches.show(batch)
@@ -90,7 +89,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
       case 'grants': {
         // A spec is missing only when its job was deleted meanwhile.
         const grants: Grant[] = effect.grants.flatMap((ref) => {
-          const spec = found!.get(keyOf(ref))
+          const spec = found!.get(taskKey(ref.attempt.jobUid, ref.attempt.task))
           return spec === undefined ? [] : [{ ...ref, spec }]
         })
         if (effect.replyTo !== undefined) desk.answer(effect.replyTo, { grants, jobs: effect.jobs, held: effect.held })
@@ -128,7 +127,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
     fatal: options.fatal,
   })
   desk.attach(pipeline)
-  const sessions = new WorkerSessions(desk, wire, (reports) => vetReports(store, reports), logger)
+  const sessions = new WorkerSessions(desk, wire, (reports) => vetReports(specs, reports), logger)
   const status = () => ({
     ...viewStatus(state, meshId, { startTime, version: options.version, name: options.name }, delay.max / 1e6),
     time: now(),
@@ -157,8 +156,4 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
       await store.close()
     },
   }
-}
-
-function keyOf(ref: GrantRef): string {
-  return specKey(ref.attempt.jobUid, ref.attempt.task)
 }

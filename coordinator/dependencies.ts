@@ -5,56 +5,56 @@
  */
 import { foldId } from '../protocols/ids.ts'
 import type { TaskSpec } from '../protocols/model/task.ts'
-import { type Job, succeeded, type Task } from './state.ts'
+import { addNumber, countNumbers } from './number-set.ts'
+import { isArray, type Job, succeeded, type Waiter } from './state.ts'
+import { liveTask, lookUp } from './task-book.ts'
 
-/** Notes what the task waits for and answers how much that is. */
-export function depend(job: Job, task: Task, on: TaskSpec['dependsOn']): number {
+/** Notes what a task, or an array as one, waits for and answers how much that is. */
+export function depend(job: Job, waiter: Waiter, on: TaskSpec['dependsOn']): number {
   if (on === undefined) return 0
   let waiting = 0
   for (const parent of new Set((on.taskIds ?? []).map(foldId))) {
-    const known = job.tasks.get(parent)
+    const known = lookUp(job, parent)
     if (typeof known === 'number' && succeeded(known)) continue
     const children = job.dependents.get(parent)
-    if (children === undefined) job.dependents.set(parent, [task])
-    else children.push(task)
+    if (children === undefined) job.dependents.set(parent, [waiter])
+    else children.push(waiter)
     waiting += 1
   }
   for (const { start, end } of on.taskIdRanges ?? []) {
-    let missing = end - start + 1
-    for (const n of job.numbersDone) if (n >= start && n <= end) missing -= 1
+    const missing = end - start + 1 - countNumbers(job.numbersDone, start, end)
     if (missing <= 0) continue
-    job.rangeWaiters.push({ task, start, end, missing })
+    job.rangeWaiters.push({ waiter, start, end, missing })
     waiting += 1
   }
   return waiting
 }
 
 /** A parent has succeeded: the children that wait for nothing more. */
-export function release(job: Job, parent: string): Task[] {
-  const freed: Task[] = []
+export function release(job: Job, parent: string): Waiter[] {
+  const freed: Waiter[] = []
   for (const child of job.dependents.get(parent) ?? []) {
     child.waiting -= 1
     if (child.waiting === 0 && isLive(child)) freed.push(child)
   }
   job.dependents.delete(parent)
   const n = job.row.spec.usesTaskDependencies ? wholeNumber(parent) : undefined
-  if (n === undefined || job.numbersDone.has(n)) return freed
-  job.numbersDone.add(n)
+  if (n === undefined || !addNumber(job.numbersDone, n)) return freed
   for (let i = job.rangeWaiters.length - 1; i >= 0; i -= 1) {
-    const waiter = job.rangeWaiters[i]!
-    if (n < waiter.start || n > waiter.end) continue
-    waiter.missing -= 1
-    if (waiter.missing > 0) continue
+    const range = job.rangeWaiters[i]!
+    if (n < range.start || n > range.end) continue
+    range.missing -= 1
+    if (range.missing > 0) continue
     job.rangeWaiters.splice(i, 1)
-    waiter.task.waiting -= 1
-    if (waiter.task.waiting === 0 && isLive(waiter.task)) freed.push(waiter.task)
+    range.waiter.waiting -= 1
+    if (range.waiter.waiting === 0 && isLive(range.waiter)) freed.push(range.waiter)
   }
   return freed
 }
 
-/** A child may have been terminated while it waited. */
-function isLive(task: Task): boolean {
-  return task.job.tasks.get(task.id) === task
+/** A task may have been terminated while it waited; an array is there as long as its job. */
+function isLive(waiter: Waiter): boolean {
+  return isArray(waiter) || liveTask(waiter.job, waiter.id) === waiter
 }
 
 /** The number that an id stands for in ranges, if it is one. */

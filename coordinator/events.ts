@@ -7,6 +7,7 @@ import type { Claim, Grant, Hello, JobBrief, Report } from '../protocols/leases.
 import type { JobSpec } from '../protocols/model/job.ts'
 import type { DeallocationOption, PoolSpec } from '../protocols/model/pool.ts'
 import type { TaskSpec } from '../protocols/model/task.ts'
+import type { TaskArray } from '../protocols/model/task-array.ts'
 import type { Reservation } from '../protocols/pools.ts'
 import type { Role } from '../protocols/wire.ts'
 import type { StatusRow } from './rows.ts'
@@ -53,6 +54,8 @@ export type ControlEvent =
   | { kind: 'deleteJob'; replyTo: ReplyTo; jobId: string }
   /** `encoded[i]` are the bytes of `tasks[i]`, which are stored as they are. */
   | { kind: 'addTasks'; replyTo: ReplyTo; jobId: string; tasks: readonly TaskSpec[]; encoded: readonly Uint8Array[] }
+  /** `encoded` is stored as it is; `specBytes` is what the spec of one of its tasks takes when encoded. */
+  | { kind: 'addTaskArray'; replyTo: ReplyTo; jobId: string; array: TaskArray; encoded: Uint8Array; specBytes: number }
   | { kind: 'terminateTask'; replyTo: ReplyTo; jobId: string; taskId: string }
   /** The shell reads the rows, which are not in memory for completed tasks. */
   | { kind: 'reactivateTask'; replyTo: ReplyTo; jobId: string; spec: TaskSpec; status: StatusRow }

@@ -4,8 +4,20 @@ import { defaultPoolId } from '../protocols/model/pool.ts'
 import { type Capacity, type Demand, fits, labelsMatch } from '../protocols/model/resources.ts'
 import { isExcluded } from './missing-program.ts'
 import { allowsGangs, jobsInOrder, readyIn } from './placement.ts'
-import { unreserved, wholeOf } from './room.ts'
-import { type Job, type Machine, type Node, type Pool, poolOf, type State, succeeded, type Task, type TaskClass } from './state.ts'
+import { hasThreads, suits, unreserved, wholeOf } from './room.ts'
+import {
+  type Job,
+  type Machine,
+  type Node,
+  type Pool,
+  poolOf,
+  type State,
+  succeeded,
+  type Task,
+  type TaskClass,
+  type Waiter,
+} from './state.ts'
+import { liveTask, lookUp } from './task-book.ts'
 
 export interface Explanation {
   summary: string
@@ -13,7 +25,7 @@ export interface Explanation {
 }
 
 export function explainTask(state: State, job: Job, taskId: string, now: number): Explanation | undefined {
-  const task = job.tasks.get(foldId(taskId))
+  const task = lookUp(job, foldId(taskId))
   // The tasks of a completed job are not in memory after a restart.
   if (task === undefined && job.row.state !== 'active')
     return { summary: `Job ${job.row.spec.id} is ${job.row.state}: nothing of it will run.`, details: [] }
@@ -56,15 +68,17 @@ function explainLeased(task: Task, name: string, now: number): Explanation {
 
 function explainWaiting(job: Job, task: Task, name: string): Explanation {
   const details: string[] = []
+  // One of an array that nothing has happened to waits with its array.
+  const waiter: Waiter = task.place !== undefined && liveTask(job, task.id) === undefined ? task.place.array : task
   for (const [parent, children] of job.dependents) {
-    if (!children.includes(task)) continue
-    const known = job.tasks.get(parent)
+    if (!children.includes(waiter)) continue
+    const known = lookUp(job, parent)
     if (known === undefined) details.push(`${parent} does not exist (yet).`)
     else if (typeof known === 'number') details.push(`${parent} failed: unless it is reactivated and succeeds, this task never runs.`)
     else details.push(`${parent} is not completed.`)
   }
-  for (const waiter of job.rangeWaiters) {
-    if (waiter.task === task) details.push(`${waiter.missing} of the tasks ${waiter.start}-${waiter.end} have not succeeded.`)
+  for (const range of job.rangeWaiters) {
+    if (range.waiter === waiter) details.push(`${range.missing} of the tasks ${range.start}-${range.end} have not succeeded.`)
   }
   return { summary: `Task ${name} waits for other tasks.`, details }
 }
@@ -99,7 +113,7 @@ function isAble(state: State, node: Node, task: Task): boolean {
     machine.session !== 0 &&
     !machine.draining &&
     fits(wholeOf(node), slots, demand) &&
-    labelsMatch(machine.description.labels, demand.labels) &&
+    suits(machine, task.class) &&
     !isExcluded(state, task.job, task.class, machine)
   )
 }
@@ -112,6 +126,7 @@ function obstacle(state: State, node: Node, task: Task): string {
   if (machine.draining) return `${name}: going down, takes no new tasks`
   if (!node.ready) return `${name}: the node is not granted yet${node.refusal === undefined ? '' : ` (${node.refusal})`}`
   if (!labelsMatch(machine.description.labels, demand.labels)) return `${name}: does not have the labels ${labelText(demand)}`
+  if (task.class.thread && !hasThreads(machine)) return `${name}: ${noThreads}`
   if (!fits(wholeOf(node), slots, demand)) return `${name}: too small (${sizeText(wholeOf(node))}, ${many(wholeOf(node).slots, 'slot')})`
   if (isExcluded(state, task.job, task.class, machine))
     return `${name}: left out, ${task.job.row.excluded.find((entry) => entry.machine === machine.peer)?.reason}`
@@ -137,8 +152,12 @@ function wanting(nodes: Node[], kind: TaskClass, needed: number, able: number): 
   if (demand.labels !== undefined && !nodes.some((node) => labelsMatch(node.machine.description.labels, demand.labels))) {
     return `no machine with the labels ${labelText(demand)}.`
   }
+  if (kind.thread && !nodes.some((node) => hasThreads(node.machine)))
+    return 'a thread task needs a machine of version 0.2 or later, and the pool has none.'
   return 'no machine that fits is connected and free for this job.'
 }
+
+const noThreads = 'runs no thread tasks (that takes version 0.2 or later)'
 
 function labelText(demand: Demand): string {
   return Object.entries(demand.labels ?? {})
@@ -201,7 +220,7 @@ function unfit(pool: Pool, machine: Machine): string | undefined {
 /** Which machines could run such a task in a pool, and what stands in the way of the others. */
 export function eligible(
   pool: Pool,
-  kind: Pick<TaskClass, 'slots' | 'demand'>,
+  kind: Pick<TaskClass, 'slots' | 'demand' | 'thread'>,
 ): { machines: { name: string; slots: number }[]; details: string[] } {
   const machines: { name: string; slots: number }[] = []
   const details: string[] = []
@@ -212,6 +231,7 @@ export function eligible(
     if (machine.session === 0) details.push(`${name}: not connected`)
     else if (!labelsMatch(machine.description.labels, kind.demand.labels))
       details.push(`${name}: does not have the labels ${labelText(kind.demand)}`)
+    else if (kind.thread && !hasThreads(machine)) details.push(`${name}: ${noThreads}`)
     else if (!fits(wholeOf(node), kind.slots, kind.demand))
       details.push(`${name}: too small (${sizeText(wholeOf(node))}, ${many(wholeOf(node).slots, 'slot')})`)
     else machines.push({ name, slots: node.slots })

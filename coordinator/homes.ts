@@ -12,12 +12,15 @@ function pinName(jobUid: JobUid): string {
   return `job:${jobUid}`
 }
 
-/** Blobs that tasks name as inputs. */
-export function inputsOf(tasks: readonly TaskSpec[]): Set<BlobId> {
+/** Blobs that tasks, or templates of arrays, name as inputs. */
+export function inputsOf(tasks: readonly Pick<TaskSpec, 'resourceFiles' | 'multiInstanceSettings' | 'thread'>[]): Set<BlobId> {
   const ids = new Set<BlobId>()
   for (const task of tasks) {
     for (const file of task.resourceFiles ?? []) if (file.blob !== undefined) ids.add(file.blob)
     for (const file of task.multiInstanceSettings?.commonResourceFiles ?? []) if (file.blob !== undefined) ids.add(file.blob)
+    if (task.thread === undefined) continue
+    ids.add(task.thread.module)
+    if (task.thread.args !== undefined && 'blob' in task.thread.args) ids.add(task.thread.args.blob)
   }
   return ids
 }

@@ -1,9 +1,12 @@
 /** Jobs: added, given tasks, ended by a user, a limit or their last task, deleted (Azure Batch: Job). */
+import type { ErrorCode } from '../protocols/errors.ts'
 import { foldId } from '../protocols/ids.ts'
+import type { TaskSpec } from '../protocols/model/task.ts'
 import type { ControlEvent } from './events.ts'
-import { dequeue } from './queue.ts'
+import { emptyQueues } from './queue.ts'
 import { meshKey } from './rows.ts'
-import { addJobToState, type Job, liveTasks, poolOf } from './state.ts'
+import { addJobToState, type Job, liveTasks, poolOf, succeeded } from './state.ts'
+import { liveEntries, lookUp } from './task-book.ts'
 import { addTask, reactivate, terminateTask } from './tasks.ts'
 import { answer, log, putJob, refuse, type Turn } from './turn.ts'
 
@@ -65,11 +68,8 @@ export function endJob(turn: Turn, job: Job, reason: string): void {
   pool?.jobs.delete(job)
   // Its gangs may have held nodes.
   if (pool !== undefined) pool.dirty = true
-  for (const task of job.tasks.values()) {
-    if (typeof task === 'number') continue
-    if (task.lease === undefined) dequeue(task)
-    else terminateTask(turn, task, `The job was ended (${reason}).`)
-  }
+  emptyQueues(job)
+  for (const task of [...liveEntries(job)]) if (task.lease !== undefined) terminateTask(turn, task, `The job was ended (${reason}).`)
   job.row.finalCounts = { active: liveTasks(job), succeeded: job.succeeded, failed: job.failed }
   putJob(turn, job)
   turn.out.push({ kind: 'changed', jobUid: job.uid })
@@ -104,7 +104,10 @@ export function onAddTasks(turn: Turn, event: Extract<ControlEvent, { kind: 'add
   const job = activeJob(turn, event.jobId, event.replyTo)
   if (job === undefined) return
   const results = event.tasks.map((spec, index) => {
-    const error = taskError(job, spec, event.encoded[index]!)
+    const error =
+      lookUp(job, foldId(spec.id)) === undefined
+        ? specError(job, `The task ${spec.id}`, spec, event.encoded[index]!.length)
+        : { code: 'TaskExists' as const, message: `The task ${spec.id} exists already in job ${job.row.spec.id}.` }
     if (error === undefined) addTask(turn, job, spec, event.encoded[index]!)
     return { taskId: spec.id, error }
   })
@@ -112,34 +115,34 @@ export function onAddTasks(turn: Turn, event: Extract<ControlEvent, { kind: 'add
   turn.out.push({ kind: 'changed', jobUid: job.uid })
 }
 
-function taskError(
+/** What the job does not allow of a task, or of an array's template. */
+export function specError(
   job: Job,
-  spec: (ControlEvent & { kind: 'addTasks' })['tasks'][number],
-  encoded: Uint8Array,
-): { code: string; message: string } | undefined {
-  if (job.tasks.has(foldId(spec.id)))
-    return { code: 'TaskExists', message: `The task ${spec.id} exists already in job ${job.row.spec.id}.` }
+  what: string,
+  spec: Omit<TaskSpec, 'id'>,
+  specBytes: number,
+): { code: ErrorCode; message: string } | undefined {
   if (spec.dependsOn !== undefined && !job.row.spec.usesTaskDependencies) {
     return {
       code: 'TaskDependenciesNotSpecifiedOnJob',
-      message: `The task ${spec.id} depends on others, but job ${job.row.spec.id} was added without usesTaskDependencies.`,
+      message: `${what} depends on others, but job ${job.row.spec.id} was added without usesTaskDependencies.`,
     }
   }
   const backwards = spec.dependsOn?.taskIdRanges?.find((range) => range.end < range.start)
   if (backwards !== undefined)
     return {
       code: 'InvalidPropertyValue',
-      message: `The range ${backwards.start}-${backwards.end} of task ${spec.id} ends before it starts.`,
+      message: `${what} waits for the range ${backwards.start}-${backwards.end}, which ends before it starts.`,
     }
-  if (encoded.length > maxSpecBytes)
-    return { code: 'InvalidPropertyValue', message: `The task ${spec.id} is larger than 1 MiB; put long texts into a resource file.` }
-  if (spec.multiInstanceSettings !== undefined && spec.requiredSlots !== 1) {
-    return { code: 'InvalidPropertyValue', message: `The multi-instance task ${spec.id} must have requiredSlots 1.` }
-  }
+  if (specBytes > maxSpecBytes)
+    return { code: 'InvalidPropertyValue', message: `${what} is larger than 1 MiB; put long texts into a resource file.` }
+  if (spec.multiInstanceSettings !== undefined && spec.requiredSlots !== 1)
+    return { code: 'InvalidPropertyValue', message: `${what} is a multi-instance task and must have requiredSlots 1.` }
   return undefined
 }
 
-function activeJob(turn: Turn, jobId: string, replyTo: number): Job | undefined {
+/** The job of a request that changes it; refuses the request where there is none. */
+export function activeJob(turn: Turn, jobId: string, replyTo: number): Job | undefined {
   const job = turn.state.jobIds.get(foldId(jobId))
   if (job === undefined) refuse(turn, replyTo, 'JobNotFound', `There is no job ${jobId}.`)
   else if (job.row.state === 'completed') refuse(turn, replyTo, 'JobCompleted', `The job ${jobId} is completed and takes no changes.`)
@@ -149,8 +152,8 @@ function activeJob(turn: Turn, jobId: string, replyTo: number): Job | undefined 
 
 export function onTerminateTask(turn: Turn, event: Extract<ControlEvent, { kind: 'terminateTask' }>): void {
   const job = activeJob(turn, event.jobId, event.replyTo)
-  const task = job?.tasks.get(foldId(event.taskId))
   if (job === undefined) return
+  const task = lookUp(job, foldId(event.taskId))
   if (task === undefined) return refuse(turn, event.replyTo, 'TaskNotFound', `There is no task ${event.taskId} in job ${event.jobId}.`)
   if (typeof task === 'number') return refuse(turn, event.replyTo, 'TaskCompleted', `The task ${event.taskId} is completed already.`)
   terminateTask(turn, task, 'The task was ended by a user.')
@@ -160,9 +163,9 @@ export function onTerminateTask(turn: Turn, event: Extract<ControlEvent, { kind:
 export function onReactivateTask(turn: Turn, event: Extract<ControlEvent, { kind: 'reactivateTask' }>): void {
   const job = activeJob(turn, event.jobId, event.replyTo)
   if (job === undefined) return
-  const task = job.tasks.get(foldId(event.spec.id))
+  const task = lookUp(job, foldId(event.spec.id))
   if (typeof task !== 'number') return refuse(turn, event.replyTo, 'TaskNotCompleted', `The task ${event.spec.id} is not completed.`)
-  if (task % 2 === 1)
+  if (succeeded(task))
     return refuse(turn, event.replyTo, 'TaskSucceeded', `The task ${event.spec.id} succeeded; only a failed task can be run again.`)
   reactivate(turn, job, event.spec, event.status)
   answer(turn, event.replyTo, {})

@@ -4,6 +4,7 @@
  * {@link endTurn}, makes the rows durable in one batch, and only then does the rest (L5).
  */
 import { toMeshError } from '../protocols/errors.ts'
+import { onAddTaskArray } from './arrays.ts'
 import type { Effect, Event } from './events.ts'
 import {
   endIfDone,
@@ -98,6 +99,8 @@ function handle(turn: Turn, event: Event): void {
       return onDeleteJob(turn, event)
     case 'addTasks':
       return onAddTasks(turn, event)
+    case 'addTaskArray':
+      return onAddTaskArray(turn, event)
     case 'terminateTask': {
       onTerminateTask(turn, event)
       return endDoneJobs(turn)

@@ -9,6 +9,7 @@ import { dequeue } from './queue.ts'
 import { machineKey } from './rows.ts'
 import { dismissClaim, repeatClaim, serveClaim } from './settle.ts'
 import { addMachineToState, addNodeToState, epochOf, type Lease, type Machine, type Task } from './state.ts'
+import { lookUp } from './task-book.ts'
 import { finish, giveUp, notLost } from './tasks.ts'
 import { answer, log, putMachine, refuse, type Turn } from './turn.ts'
 
@@ -120,7 +121,7 @@ function reconcile(turn: Turn, machine: Machine, hello: Hello): Attempt[] {
   }
   for (const item of hello.inventory) {
     const job = turn.state.jobs.get(item.attempt.jobUid)
-    const task = job?.tasks.get(item.attempt.task)
+    const task = job === undefined ? undefined : lookUp(job, item.attempt.task)
     if (typeof task === 'number') {
       // Reported, but the machine did not get the answer: it will report again and be told.
       if (epochOf(task) === item.attempt.epoch && item.state === 'finished') keep.push(item.attempt)
@@ -219,7 +220,8 @@ export function onReport(turn: Turn, event: Extract<WorkerEvent, { kind: 'report
 }
 
 function takeReport(turn: Turn, machine: Machine, { attempt, outcome }: Report): Verdict {
-  const task = turn.state.jobs.get(attempt.jobUid)?.tasks.get(attempt.task)
+  const job = turn.state.jobs.get(attempt.jobUid)
+  const task = job === undefined ? undefined : lookUp(job, attempt.task)
   if (task === undefined) return 'refused'
   if (typeof task === 'number') return epochOf(task) === attempt.epoch ? 'accepted' : 'refused'
   if (task.epoch !== attempt.epoch) return 'refused'

@@ -7,9 +7,9 @@
  * A machine that cannot run tasks at all (its lanes break, its disk is full) would end one after the other within no
  * time: its tasks go elsewhere too, and it is left out in the same way.
  */
-import { fits, labelsMatch } from '../protocols/model/resources.ts'
+import { fits } from '../protocols/model/resources.ts'
 import type { Outcome } from '../protocols/model/task.ts'
-import { wholeOf } from './room.ts'
+import { suits, wholeOf } from './room.ts'
 import { type Job, type Machine, poolOf, type State, type Task, type TaskClass } from './state.ts'
 import { log, putJob, type Turn } from './turn.ts'
 
@@ -20,7 +20,8 @@ const maxReasonLength = 500
 /** Whether the outcome shows that the program is not on that machine and another machine should have the task. */
 export function missedProgram(turn: Turn, task: Task, outcome: Outcome, machine: Machine): boolean {
   const { job } = task
-  if (outcome.exitCode !== 126 && outcome.exitCode !== 127) {
+  // A function that ends its thread with such a code was there.
+  if (task.class.thread || (outcome.exitCode !== 126 && outcome.exitCode !== 127)) {
     if (outcome.exitCode !== undefined) ranProgram(job, machine)
     return false
   }
@@ -31,10 +32,12 @@ export function missedProgram(turn: Turn, task: Task, outcome: Outcome, machine:
 
 /**
  * Whether the outcome is a fault of the machine, so that the task is lost there rather than failed (C1): it could not be
- * started at all, or, where another machine could take it, its files had no room on the disk.
+ * started at all, or, where another machine could take it, its files had no room on the disk. A thread task whose host
+ * process died was there together with others, any of which may be to blame: it is lost, and nothing is held against the machine.
  */
 export function machineFault(turn: Turn, task: Task, outcome: Outcome, machine: Machine): boolean {
   const { exitCode, failureInfo } = outcome
+  if (failureInfo?.code === 'ThreadHostLost') return true
   if (exitCode !== undefined || failureInfo?.category !== 'servererror') return false
   const others = othersCan(turn.state, task.job, task.class, machine)
   if (failureInfo.code !== 'Unknown' && !(failureInfo.code === 'DiskFull' && others)) return false
@@ -71,8 +74,7 @@ function othersCan(state: State, job: Job, kind: TaskClass, machine: Machine): b
   for (const node of poolOf(state, job)?.nodes.values() ?? []) {
     const other = node.machine
     if (other === machine || !node.ready || other.session === 0 || other.draining || job.excluded.has(other.peer)) continue
-    if (!fits(wholeOf(node), kind.slots, kind.demand)) continue
-    if (!labelsMatch(other.description.labels, kind.demand.labels)) continue
+    if (!fits(wholeOf(node), kind.slots, kind.demand) || !suits(other, kind)) continue
     needed -= 1
     if (needed === 0) return true
   }

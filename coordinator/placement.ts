@@ -6,11 +6,11 @@
  */
 
 import { maxGrants } from '../protocols/leases.ts'
-import { fits, labelsMatch, type Room, take } from '../protocols/model/resources.ts'
+import { fits, type Room, take } from '../protocols/model/resources.ts'
 import { isExcluded } from './missing-program.ts'
-import { peek, queuedIn, shift } from './queue.ts'
-import { wholeOf } from './room.ts'
-import type { Job, Machine, Node, Pool, State, Task } from './state.ts'
+import { queuedIn, shift } from './queue.ts'
+import { suits, wholeOf } from './room.ts'
+import type { Job, Machine, Node, Pool, State, Task, TaskClass } from './state.ts'
 
 /** A gang that has waited this long stops others from taking the nodes it needs. */
 export const gangAgeMs = 10_000
@@ -40,18 +40,18 @@ export function pick(state: State, pool: Pool, machine: Machine, asked: Asked, b
   const picked: Task[] = []
   const jobs = jobsInOrder(pool)
   let room = asked.room
-  fill(state, jobs, machine, budget, picked, (task) => {
-    if (!fits(room, task.class.slots, task.class.demand)) return false
-    room = take(room, task.class.slots, task.class.demand)
+  fill(state, jobs, machine, budget, picked, ({ slots, demand }) => {
+    if (!fits(room, slots, demand)) return false
+    room = take(room, slots, demand)
     return true
   })
   // Near the end of the work nobody hoards: what one node holds ready is at most its share of what is left.
   const share = Math.floor(readyIn(pool) / Math.max(1, pool.nodes.size))
   let ahead = Math.min(asked.prefetchSlots, share)
   const whole = wholeOf(asked.node)
-  fill(state, jobs, machine, budget, picked, (task) => {
-    if (task.class.slots > ahead || !fits(whole, task.class.slots, task.class.demand)) return false
-    ahead -= task.class.slots
+  fill(state, jobs, machine, budget, picked, ({ slots, demand }) => {
+    if (slots > ahead || !fits(whole, slots, demand)) return false
+    ahead -= slots
     return true
   })
   return picked
@@ -63,20 +63,19 @@ function fill(
   machine: Machine,
   budget: { grants: number; bytes: number },
   picked: Task[],
-  takes: (task: Task) => boolean,
+  takes: (kind: TaskClass) => boolean,
 ): void {
   for (const job of jobs) {
     const cap = job.row.spec.maxParallelTasks
     for (const queue of job.queues.values()) {
-      if (queue.class.gang > 0 || queue.size === 0 || !labelsMatch(machine.description.labels, queue.class.demand.labels)) continue
+      if (queue.class.gang > 0 || !suits(machine, queue.class)) continue
       if (isExcluded(state, job, queue.class, machine)) continue
-      for (;;) {
+      while (queue.size > 0) {
         // What was picked for this job is leased only after the pick, so it is counted here.
         if (budget.grants <= 0 || budget.bytes <= 0) return
         if (cap > 0 && job.leased + countOf(picked, job) >= cap) break
-        const task = peek(queue)
-        if (task === undefined || !takes(task)) break
-        shift(queue)
+        if (!takes(queue.class)) break
+        const task = shift(queue)!
         picked.push(task)
         budget.grants -= 1
         budget.bytes -= task.specBytes
@@ -116,7 +115,7 @@ export function planGangs(state: State, pool: Pool, now: number): GangPlan {
   if (!allowsGangs(pool)) return plan
   const waiting: Task[] = []
   for (const job of jobsInOrder(pool)) {
-    for (const queue of job.queues.values()) if (queue.class.gang > 0) waiting.push(...queuedIn(queue))
+    for (const queue of job.queues.values()) if (queue.class.gang > 0) waiting.push(...queuedIn(queue, pool.nodes.size))
   }
   waiting.sort((a, b) => b.job.row.spec.priority - a.job.row.spec.priority || a.readySince - b.readySince)
   const taken = new Set<Node>()
@@ -160,7 +159,7 @@ function isUsable(state: State, node: Node, task: Task): boolean {
     machine.session !== 0 &&
     !machine.draining &&
     fits(wholeOf(node), task.class.slots, task.class.demand) &&
-    labelsMatch(machine.description.labels, task.class.demand.labels) &&
+    suits(machine, task.class) &&
     !isExcluded(state, task.job, task.class, machine)
   )
 }

@@ -1,17 +1,21 @@
 /**
  * Queues of a job's ready tasks, one a class. Taking a task out of the middle (it was terminated, or a late report
- * completed it) only clears its `queued` mark; the entry is skipped when its turn comes.
+ * completed it) only clears its `queued` mark; the entry is skipped when its turn comes. An array is one entry: each of
+ * its tasks becomes real when it is taken out.
  */
 import type { Demand } from '../protocols/model/resources.ts'
 import type { TaskSpec } from '../protocols/model/task.ts'
-import type { Job, Queue, Task, TaskClass } from './state.ts'
+import { isArray, type Job, type JobArray, type Queue, type Task, type TaskClass } from './state.ts'
+import { claimNext, nextPristine, pristineCount } from './task-book.ts'
 
 /** The class of a task; equal classes of a job are one object. */
-export function classOf(job: Job, spec: Pick<TaskSpec, 'requiredSlots' | 'resources' | 'multiInstanceSettings'>): TaskClass {
+export function classOf(job: Job, spec: Pick<TaskSpec, 'requiredSlots' | 'resources' | 'multiInstanceSettings' | 'thread'>): TaskClass {
   const gang = spec.multiInstanceSettings?.numberOfInstances ?? 0
   const demand: Demand = spec.resources ?? {}
-  const key = spec.resources === undefined ? `${spec.requiredSlots}|${gang}` : `${spec.requiredSlots}|${gang}|${demandText(demand)}`
-  return queueOf(job, { key, slots: spec.requiredSlots, demand, gang }).class
+  const thread = spec.thread !== undefined
+  const plain = `${spec.requiredSlots}|${gang}${thread ? '|thread' : ''}`
+  const key = spec.resources === undefined ? plain : `${plain}|${demandText(demand)}`
+  return queueOf(job, { key, slots: spec.requiredSlots, demand, gang, thread }).class
 }
 
 function demandText(demand: Demand): string {
@@ -39,6 +43,18 @@ export function enqueue(task: Task, again: boolean, now: number): void {
   task.job.ready += 1
 }
 
+/** Puts an array in its queue, for all its tasks that nothing has happened to. */
+export function enqueueArray(array: JobArray, now: number): void {
+  const count = pristineCount(array)
+  if (count === 0) return
+  const queue = queueOf(array.job, array.class)
+  array.queued = true
+  array.readySince = now
+  queue.fresh.push(array)
+  queue.size += count
+  array.job.ready += count
+}
+
 export function dequeue(task: Task): void {
   if (!task.queued) return
   task.queued = false
@@ -54,18 +70,24 @@ export function peek(queue: Queue): Task | undefined {
     queue.again.pop()
   }
   while (queue.head < queue.fresh.length) {
-    const task = queue.fresh[queue.head]!
-    if (task.queued) return task
+    const entry = queue.fresh[queue.head]!
+    if (isArray(entry)) {
+      const task = nextPristine(entry)
+      if (task !== undefined) return task
+      entry.queued = false
+    } else if (entry.queued) return entry
     advance(queue)
   }
   return undefined
 }
 
-/** Takes out the task that {@link peek} showed. */
+/** Takes out the task that {@link peek} shows. */
 export function shift(queue: Queue): Task | undefined {
-  const task = peek(queue)
+  let task = peek(queue)
   if (task === undefined) return undefined
+  const entry = queue.fresh[queue.head]
   if (queue.again.length > 0) queue.again.pop()
+  else if (entry !== undefined && isArray(entry)) task = claimNext(entry)!
   else advance(queue)
   task.queued = false
   queue.size -= 1
@@ -73,14 +95,46 @@ export function shift(queue: Queue): Task | undefined {
   return task
 }
 
-/** All tasks of a queue, each once. Forgets the entries of those that were taken out of the middle. */
-export function queuedIn(queue: Queue): Task[] {
+/**
+ * All tasks of a queue, each once; of arrays only as many as make `atMost` together. Forgets the entries of those that
+ * were taken out of the middle.
+ */
+export function queuedIn(queue: Queue, atMost: number): Task[] {
   const again = new Set(queue.again.filter((task) => task.queued))
-  const fresh = new Set(queue.fresh.slice(queue.head).filter((task) => task.queued && !again.has(task)))
+  const fresh = new Set<Task | JobArray>()
+  const tasks = [...again]
+  for (const entry of queue.fresh.slice(queue.head)) {
+    if (isArray(entry)) {
+      while (tasks.length < atMost) {
+        const task = claimNext(entry)
+        if (task === undefined) break
+        fresh.add(task)
+        tasks.push(task)
+      }
+      if (pristineCount(entry) > 0) fresh.add(entry)
+      else entry.queued = false
+    } else if (entry.queued && !again.has(entry) && !fresh.has(entry)) {
+      fresh.add(entry)
+      tasks.push(entry)
+    }
+  }
   queue.again = [...again]
   queue.fresh = [...fresh]
   queue.head = 0
-  return [...queue.again, ...queue.fresh]
+  return tasks
+}
+
+/** Nothing of the job runs any more: its queues are left empty. */
+export function emptyQueues(job: Job): void {
+  for (const queue of job.queues.values()) {
+    for (const entry of queue.again) entry.queued = false
+    for (const entry of queue.fresh) entry.queued = false
+    queue.again = []
+    queue.fresh = []
+    queue.head = 0
+    queue.size = 0
+  }
+  job.ready = 0
 }
 
 function advance(queue: Queue): void {

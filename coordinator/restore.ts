@@ -5,7 +5,8 @@ import { defaultPoolId } from '../protocols/model/pool.ts'
 import type { TaskSpec } from '../protocols/model/task.ts'
 import { depend, wholeNumber } from './dependencies.ts'
 import { openLease } from './lease.ts'
-import { enqueue } from './queue.ts'
+import { addNumber } from './number-set.ts'
+import { enqueue, enqueueArray } from './queue.ts'
 import type { JobRow, MachineRow, NodeRow, PoolRow, StatusRow } from './rows.ts'
 import {
   addJobToState,
@@ -14,10 +15,13 @@ import {
   addPoolToState,
   completed,
   type Job,
+  type JobArray,
   type Machine,
   type Node,
+  type Place,
   type State,
 } from './state.ts'
+import { closeTask, leaveTurn, liveTask } from './task-book.ts'
 import { makeTask } from './tasks.ts'
 
 export function restorePool(state: State, row: PoolRow): void {
@@ -37,7 +41,7 @@ export function restoreNode(state: State, row: NodeRow, now: number): void {
 }
 
 export function restoreJob(state: State, row: JobRow): Job {
-  const job = addJobToState(state, row)
+  const job = addJobToState(state, row, row.state === 'completed')
   if (row.finalCounts !== undefined) {
     job.succeeded = row.finalCounts.succeeded
     job.failed = row.finalCounts.failed
@@ -45,20 +49,14 @@ export function restoreJob(state: State, row: JobRow): Job {
   return job
 }
 
-/** A task of a job that has not ended. Tasks that depend on others are settled by {@link restoreDependencies} once all are in. */
-export function restoreTask(state: State, job: Job, spec: TaskSpec, specBytes: number, status: StatusRow | undefined, now: number): void {
-  const id = foldId(spec.id)
-  if (status?.state === 'completed') {
-    const success = status.result === 'success'
-    job.tasks.set(id, completed(status.epoch, success))
-    if (success) job.succeeded += 1
-    else job.failed += 1
-    const n = success && job.row.spec.usesTaskDependencies ? wholeNumber(id) : undefined
-    if (n !== undefined) job.numbersDone.add(n)
-    if (status.ranOn !== undefined && status.outcome?.exitCode === 0) job.ranOn.add(status.ranOn.machine)
-    return
-  }
-  const task = makeTask(job, spec, specBytes, status)
+/**
+ * A task of a job that has not ended; `place` is that of a task of an array. Tasks that depend on others are settled by
+ * {@link restoreDependencies} once all are in.
+ */
+export function restoreTask(state: State, job: Job, from: RestoredTask, now: number): void {
+  const { spec, status, place } = from
+  if (place !== undefined) leaveTurn(place)
+  const task = makeTask(job, spec, from.specBytes, status, place)
   if (status?.lease !== undefined) {
     const members = status.lease.map((member) => {
       const machine = machineOf(state, member.machine, member.machine.slice(-8), now)
@@ -70,12 +68,37 @@ export function restoreTask(state: State, job: Job, spec: TaskSpec, specBytes: n
   } else if (spec.dependsOn === undefined) enqueue(task, task.epoch > 0, now)
 }
 
+export interface RestoredTask {
+  spec: TaskSpec
+  specBytes: number
+  status: StatusRow | undefined
+  place?: Place
+}
+
+/** A completed task of a job that has not ended. */
+export function restoreCompleted(job: Job, id: string, status: StatusRow, place?: Place): void {
+  const success = status.result === 'success'
+  if (place !== undefined) leaveTurn(place)
+  closeTask(job, id, place, completed(status.epoch, success))
+  if (success) job.succeeded += 1
+  else job.failed += 1
+  const n = success && job.row.spec.usesTaskDependencies ? wholeNumber(id) : undefined
+  if (n !== undefined) addNumber(job.numbersDone, n)
+  if (status.ranOn !== undefined && status.outcome?.exitCode === 0) job.ranOn.add(status.ranOn.machine)
+}
+
 /** What a task with parents waits for, now that all tasks of the job are known. */
 export function restoreDependencies(job: Job, spec: TaskSpec, now: number): void {
-  const task = job.tasks.get(foldId(spec.id))
-  if (task === undefined || typeof task === 'number' || task.lease !== undefined) return
+  const task = liveTask(job, foldId(spec.id))
+  if (task === undefined || task.lease !== undefined) return
   task.waiting = depend(job, task, spec.dependsOn)
   if (task.waiting === 0) enqueue(task, task.epoch > 0, now)
+}
+
+/** An array's turn, now that all tasks of the job are known. */
+export function restoreTurn(array: JobArray, now: number): void {
+  array.waiting = depend(array.job, array, array.spec.template.dependsOn)
+  if (array.waiting === 0) enqueueArray(array, now)
 }
 
 /** Stands for a machine that is known only by name until it says hello. */

@@ -1,6 +1,18 @@
 /** What machines and compute nodes have room for when nothing runs: the coordinator's estimate, the machine knows. */
-import type { Capacity, Room } from '../protocols/model/resources.ts'
-import type { Machine, Node } from './state.ts'
+import { type Capacity, labelsMatch, type Room } from '../protocols/model/resources.ts'
+import type { Machine, Node, TaskClass } from './state.ts'
+
+/** What machines that run thread tasks say of themselves (protocols/model/machine.ts). */
+const threads = 'threads'
+
+export function hasThreads(machine: Machine): boolean {
+  return machine.description.features?.includes(threads) ?? false
+}
+
+/** Whether a machine has what no capacity stands for: the labels that a task asks for, and threads for a thread task. */
+export function suits(machine: Machine, kind: Pick<TaskClass, 'demand' | 'thread'>): boolean {
+  return labelsMatch(machine.description.labels, kind.demand.labels) && (!kind.thread || hasThreads(machine))
+}
 
 /** What a machine lends and no pool has asked for. */
 export function unreserved(machine: Machine): Capacity {

@@ -1,5 +1,5 @@
 /**
- * What the coordinator keeps on disk: one row a pool, node, job, task spec and task status. Keys sort so that all rows
+ * What the coordinator keeps on disk: one row a pool, node, job, task spec, task array and task status. Keys sort so that all rows
  * of a job lie together and its tasks come in the order of their ids.
  *
  *   mesh                          one row: next numbers, owner epoch, format
@@ -7,7 +7,8 @@
  *   mach/<peer id>                MachineRow
  *   node/<reservation id>         NodeRow
  *   job/<uid>                     JobRow
- *   spec/<uid>/<folded task id>   SpecRow, written once
+ *   spec/<uid>/<folded task id>   SpecRow, written once; none for the tasks of arrays
+ *   arry/<uid>/<number>           ArrayRow, written once, for all tasks of an array
  *   stat/<uid>/<folded task id>   StatusRow, absent until the first grant
  */
 import type { JobUid } from '../protocols/ids.ts'
@@ -18,8 +19,8 @@ import type { Capacity } from '../protocols/model/resources.ts'
 import type { AttemptRecord, Outcome } from '../protocols/model/task.ts'
 import type { Role } from '../protocols/wire.ts'
 
-/** Raised when rows change their shape; a store of another format is refused or migrated, never guessed at. */
-export const storeFormat = 1
+/** Raised when rows change their shape; a store of another format is migrated (migrate.ts) or refused, never guessed at. */
+export const storeFormat = 2
 
 export interface MeshRow {
   format: number
@@ -81,6 +82,12 @@ export interface SpecRow {
   spec: Uint8Array
 }
 
+export interface ArrayRow {
+  creationTime: number
+  /** The encoded TaskArray. */
+  array: Uint8Array
+}
+
 /** How the newest attempt ended, as far as late reports are concerned (L2). */
 export type LastEnd = 'reported' | 'lost' | 'revoked'
 
@@ -116,10 +123,14 @@ export const machineKey = (peer: string) => `mach/${peer}`
 export const nodeKey = (reservationId: number) => `node/${String(reservationId).padStart(width, '0')}`
 export const jobKey = (uid: JobUid) => `job/${uidText(uid)}`
 export const specKey = (uid: JobUid, task: string) => `spec/${uidText(uid)}/${task}`
+export const arrayKey = (uid: JobUid, number: number) => `${arrayPrefix(uid)}${String(number).padStart(4, '0')}`
 export const statusKey = (uid: JobUid, task: string) => `stat/${uidText(uid)}/${task}`
-/** Prefix of all spec (or status) rows of a job; `gt` this and `lt` this + 0xff covers them. */
+/** Prefix of all spec (or array, or status) rows of a job; `gt` this and `lt` this + 0xff covers them. */
 export const specPrefix = (uid: JobUid) => `spec/${uidText(uid)}/`
+export const arrayPrefix = (uid: JobUid) => `arry/${uidText(uid)}/`
 export const statusPrefix = (uid: JobUid) => `stat/${uidText(uid)}/`
+/** All that is kept of a job's tasks, and goes with it. */
+export const taskPrefixes = (uid: JobUid) => [specPrefix(uid), arrayPrefix(uid), statusPrefix(uid)]
 /** The folded task id in a spec or status key. */
 export function taskOfKey(key: string): string {
   return key.slice(5 + width + 1)

@@ -1,18 +1,29 @@
-/** Specs between their submission and their grant: kept at hand up to a bound, read from the disk beyond it. */
-import { decode } from '../protocols/codec.ts'
-import type { SpecRow } from './rows.ts'
+/**
+ * Encoded specs of tasks, for grants and checks. Those of tasks added one by one are kept at hand from their submission
+ * to their grant, up to a bound, and read from the disk beyond it. Those of arrays are made from their template.
+ */
+import { decode, encode } from '../protocols/codec.ts'
+import { type Attempt, taskKey } from '../protocols/ids.ts'
+import { type SpecRow, specKey } from './rows.ts'
+import type { State } from './state.ts'
 import type { Store } from './store.ts'
+import { placeOf, specAt } from './task-book.ts'
 
 /** Enough for some 100,000 ordinary tasks; a longer queue is read back in pages of one claim. */
 const maxBytes = 32 << 20
 
+type Ref = Pick<Attempt, 'jobUid' | 'task'>
+
 export class SpecCache {
   readonly #store: Store
+  readonly #state: State
+  /** By row key. */
   readonly #specs = new Map<string, Uint8Array>()
   #bytes = 0
 
-  constructor(store: Store) {
+  constructor(store: Store, state: State) {
     this.#store = store
+    this.#state = state
   }
 
   /** Remembers a spec row that is about to be written; other rows are passed over. */
@@ -23,25 +34,38 @@ export class SpecCache {
     this.#bytes += spec.length
   }
 
-  /** The specs of these keys; what was at hand is forgotten, since a task is rarely granted twice. */
-  async take(keys: readonly string[]): Promise<Map<string, Uint8Array>> {
-    const found = new Map<string, Uint8Array>()
-    const missing: string[] = []
-    for (const key of keys) {
+  /** The specs of these tasks by {@link taskKey}; what was at hand is forgotten, since a task is rarely granted twice. */
+  take(refs: readonly Ref[]): Promise<Map<string, Uint8Array>> {
+    return this.#find(refs, (key) => {
       const spec = this.#specs.get(key)
-      if (spec === undefined) missing.push(key)
-      else {
-        found.set(key, spec)
-        this.#specs.delete(key)
-        this.#bytes -= spec.length
-      }
+      if (spec === undefined) return undefined
+      this.#specs.delete(key)
+      this.#bytes -= spec.length
+      return spec
+    })
+  }
+
+  /** The same, and what is at hand stays there. A task whose job is gone is left out. */
+  read(refs: readonly Ref[]): Promise<Map<string, Uint8Array>> {
+    return this.#find(refs, (key) => this.#specs.get(key))
+  }
+
+  async #find(refs: readonly Ref[], atHand: (key: string) => Uint8Array | undefined): Promise<Map<string, Uint8Array>> {
+    const found = new Map<string, Uint8Array>()
+    const missing: Ref[] = []
+    for (const ref of refs) {
+      const job = this.#state.jobs.get(ref.jobUid)
+      const place = job === undefined ? undefined : placeOf(job, ref.task)
+      const spec = place === undefined ? atHand(specKey(ref.jobUid, ref.task)) : encode(specAt(place))
+      if (spec === undefined) missing.push(ref)
+      else found.set(taskKey(ref.jobUid, ref.task), spec)
     }
-    if (missing.length > 0) {
-      const rows = await this.#store.getMany(missing)
-      rows.forEach((row, i) => {
-        if (row !== undefined) found.set(missing[i]!, (decode(row) as SpecRow).spec)
-      })
-    }
+    if (missing.length === 0) return found
+    const rows = await this.#store.getMany(missing.map((ref) => specKey(ref.jobUid, ref.task)))
+    rows.forEach((row, i) => {
+      const { jobUid, task } = missing[i]!
+      if (row !== undefined) found.set(taskKey(jobUid, task), (decode(row) as SpecRow).spec)
+    })
     return found
   }
 }

@@ -11,8 +11,11 @@ import type { MachineDescription } from '../protocols/model/machine.ts'
 import { defaultPoolId } from '../protocols/model/pool.ts'
 import type { Capacity, Demand } from '../protocols/model/resources.ts'
 import type { AttemptRecord } from '../protocols/model/task.ts'
+import type { TaskArray } from '../protocols/model/task-array.ts'
 import type { Role } from '../protocols/wire.ts'
+import type { ArrayIds } from './array-ids.ts'
 import type { ReplyTo } from './events.ts'
+import type { NumberSet } from './number-set.ts'
 import type { JobRow, LastEnd, MeshRow, NodeRow, PoolRow, StatusRow } from './rows.ts'
 
 /** What tasks have in common that decides where they fit; scheduling goes by classes, not tasks. */
@@ -22,6 +25,8 @@ export interface TaskClass {
   readonly demand: Demand
   /** Nodes of a gang; 0 for an ordinary task. */
   readonly gang: number
+  /** A thread task: only machines that say so can run it. */
+  readonly thread: boolean
 }
 
 export interface Task {
@@ -30,6 +35,8 @@ export interface Task {
   readonly id: string
   /** The id as given, where that differs. */
   readonly name?: string
+  /** Of a task of an array. */
+  readonly place?: Place
   readonly class: TaskClass
   /** Of the newest attempt, 0 before the first. */
   epoch: number
@@ -51,6 +58,46 @@ export interface Task {
   /** Where the newest attempt ran, while the task is active again: a late report must come from there. */
   lastRan?: NonNullable<StatusRow['ranOn']>
   history?: AttemptRecord[]
+}
+
+/** Where in an array a task stands: positions count from 0 over all its ranges. */
+export interface Place {
+  readonly array: JobArray
+  readonly position: number
+}
+
+/**
+ * A task array. A task of it that nothing has happened to is not in memory: it is *pristine*. One that was claimed, or
+ * touched by hand, is in the job's map until it is completed; from then on it is one number here.
+ */
+export interface JobArray {
+  readonly job: Job
+  /** Counts from 0 in its job. */
+  readonly number: number
+  readonly spec: TaskArray
+  readonly ids: ArrayIds
+  readonly creationTime: number
+  readonly class: TaskClass
+  /** About what the encoded spec of one of its tasks takes. */
+  readonly specBytes: number
+  /** No position before it is pristine. */
+  cursor: number
+  /** Positions from the cursor on that are not pristine. */
+  ahead: number
+  /** {@link Completed} marks by position, 0 while there is none; a page is there once one of its tasks is completed. */
+  readonly pages: Map<number, Uint32Array>
+  /** Dependencies of its template not met yet: the array waits as one. */
+  waiting: number
+  /** In a queue of its job, for all its pristine tasks. */
+  queued: boolean
+  readySince: number
+}
+
+/** What waits for others as one. */
+export type Waiter = Task | JobArray
+
+export function isArray(waiter: Waiter): waiter is JobArray {
+  return 'cursor' in waiter
 }
 
 /** A completed task: its last epoch, with the lowest bit set if it succeeded. Read through the functions below. */
@@ -92,15 +139,25 @@ export interface Lease {
 export interface Queue {
   readonly class: TaskClass
   again: Task[]
-  fresh: Task[]
+  /** An array stands for all its pristine tasks. */
+  fresh: (Task | JobArray)[]
   head: number
+  /** Tasks, those of arrays counted one by one. */
   size: number
 }
 
 export interface Job {
   readonly uid: JobUid
   row: JobRow
+  /** Tasks that were added one by one, and what moves of arrays. Read and changed through task-book.ts only. */
   readonly tasks: Map<string, Task | Completed>
+  readonly arrays: JobArray[]
+  /** The same by prefix and digits: finds the array of an id (array-ids.ts). */
+  readonly arraysByShape: Map<string, JobArray[]>
+  /** All tasks that it ever got. */
+  total: number
+  /** It ended before this process began: what became of its tasks is only on disk. */
+  readonly forgotten: boolean
   readonly queues: Map<string, Queue>
   /** Queued tasks over all queues. */
   ready: number
@@ -108,11 +165,11 @@ export interface Job {
   leased: number
   succeeded: number
   failed: number
-  /** Tasks by the parent they wait for. */
-  readonly dependents: Map<string, Task[]>
-  readonly rangeWaiters: { task: Task; start: number; end: number; missing: number }[]
-  /** Whole numbers whose task has completed well; only kept when the job uses dependencies. */
-  readonly numbersDone: Set<number>
+  /** Tasks and arrays by the parent they wait for. */
+  readonly dependents: Map<string, Waiter[]>
+  readonly rangeWaiters: { waiter: Waiter; start: number; end: number; missing: number }[]
+  /** Whole numbers whose task has completed well (number-set.ts); only kept when the job uses dependencies. */
+  readonly numbersDone: NumberSet
   /** Per machine: tasks that found no program there (exit 126, 127). */
   readonly misses: Map<PeerIdText, number>
   /** Machines where some program of the job did run. */
@@ -223,11 +280,15 @@ export function addPoolToState(state: State, row: PoolRow): Pool {
   return pool
 }
 
-export function addJobToState(state: State, row: JobRow): Job {
+export function addJobToState(state: State, row: JobRow, forgotten = false): Job {
   const job: Job = {
     uid: row.uid,
     row,
     tasks: new Map(),
+    arrays: [],
+    arraysByShape: new Map(),
+    total: 0,
+    forgotten,
     queues: new Map(),
     ready: 0,
     started: 0,
@@ -236,7 +297,7 @@ export function addJobToState(state: State, row: JobRow): Job {
     failed: 0,
     dependents: new Map(),
     rangeWaiters: [],
-    numbersDone: new Set(),
+    numbersDone: new Map(),
     misses: new Map(),
     ranOn: new Set(),
     excluded: new Set(row.excluded.map((entry) => entry.machine)),
@@ -284,5 +345,5 @@ export function poolOf(state: State, job: Job): Pool | undefined {
 
 /** Tasks not completed: waiting, queued or leased. */
 export function liveTasks(job: Job): number {
-  return job.tasks.size - job.succeeded - job.failed
+  return job.total - job.succeeded - job.failed
 }

@@ -4,13 +4,16 @@ import { pipe } from 'it-pipe'
 import { decode } from '../protocols/codec.ts'
 import type { TaskEvent } from '../protocols/control.ts'
 import { foldId } from '../protocols/ids.ts'
-import { type TaskSpec, type TaskState, type TaskView, taskSpecSchema } from '../protocols/model/task.ts'
-import { type SpecRow, type StatusRow, specKey, specPrefix, statusKey, taskOfKey } from './rows.ts'
-import type { Job, State } from './state.ts'
+import { type TaskSpec, type TaskView, taskSpecSchema } from '../protocols/model/task.ts'
+import { type Candidate, candidates, chunk, type Wanted } from './candidates.ts'
+import { type SpecRow, type StatusRow, specKey, statusKey } from './rows.ts'
+import type { Job, Place, State } from './state.ts'
 import type { Store } from './store.ts'
+import { placeOf, specAt } from './task-book.ts'
 import { viewTask } from './view.ts'
 
-const chunk = 1000
+/** Even a small page may have to look at more tasks than it shows. */
+const leastBatch = 100
 /** Rows in one page or note: an eighth of the frame limit, for a view is larger than its rows. */
 export const pageBytes = 4 << 20
 
@@ -24,35 +27,46 @@ export interface TaskRows {
 
 export async function readTask(store: Store, job: Job, taskId: string): Promise<TaskRows | undefined> {
   const id = foldId(taskId)
-  const [spec, status] = await store.getMany([specKey(job.uid, id), statusKey(job.uid, id)])
-  return spec === undefined ? undefined : parse(spec, status)
+  const [found] = await readAll(store, job, [{ id, place: placeOf(job, id) }])
+  return found?.[1]
 }
 
-function parse(specBytes: Uint8Array, statusBytes: Uint8Array | undefined): TaskRows {
-  const row = decode(specBytes) as SpecRow
-  const status = statusBytes === undefined ? undefined : (decode(statusBytes) as StatusRow)
-  const bytes = specBytes.length + (statusBytes?.length ?? 0)
-  return { spec: taskSpecSchema.parse(decode(row.spec)), creationTime: row.creationTime, status, bytes }
-}
-
-async function* scanTasks(store: Store, job: Job, after: string | undefined): AsyncGenerator<[task: string, rows: TaskRows]> {
-  const prefix = specPrefix(job.uid)
-  let from = after === undefined ? prefix : prefix + after
-  for (;;) {
-    const specs: [string, Uint8Array][] = []
-    for await (const entry of store.scan({ gt: from, lt: `${prefix}\uffff`, limit: chunk })) specs.push(entry)
-    const statuses = await store.getMany(specs.map(([key]) => statusKey(job.uid, taskOfKey(key))))
-    for (const [i, [key, value]] of specs.entries()) yield [taskOfKey(key), parse(value, statuses[i])]
-    if (specs.length < chunk) return
-    from = specs.at(-1)![0]
+/** What is not at hand of some tasks' rows is read; a task that has none is left out. */
+async function readAll(store: Store, job: Job, batch: readonly Candidate[]): Promise<[id: string, rows: TaskRows][]> {
+  const keys = new Set<string>()
+  for (const { id, place, spec, status } of batch) {
+    if (place === undefined && spec === undefined) keys.add(specKey(job.uid, id))
+    if (status === undefined) keys.add(statusKey(job.uid, id))
   }
+  const rows = await store.getMany([...keys])
+  const read = new Map([...keys].map((key, i) => [key, rows[i]]))
+  return batch.flatMap(({ id, place, spec, status }) => {
+    const statusBytes = status ?? read.get(statusKey(job.uid, id))
+    const specBytes = spec ?? read.get(specKey(job.uid, id))
+    const about = place === undefined ? (specBytes === undefined ? undefined : readSpecRow(specBytes)) : specOfArray(place)
+    if (about === undefined) return []
+    const statusRow = statusBytes === undefined ? undefined : (decode(statusBytes) as StatusRow)
+    const found: TaskRows = { ...about, status: statusRow, bytes: about.bytes + (statusBytes?.length ?? 0) }
+    return [[id, found]]
+  })
 }
 
-export interface TaskFilter {
-  after?: string
+function readSpecRow(bytes: Uint8Array): Omit<TaskRows, 'status'> {
+  const row = decode(bytes) as SpecRow
+  return { spec: taskSpecSchema.parse(decode(row.spec)), creationTime: row.creationTime, bytes: bytes.length }
+}
+
+function specOfArray(place: Place): Omit<TaskRows, 'status'> {
+  const { creationTime, specBytes } = place.array
+  return { spec: specAt(place), creationTime, bytes: specBytes }
+}
+
+async function* scanTasks(store: Store, job: Job, wanted: Wanted, size = chunk): AsyncGenerator<[task: string, rows: TaskRows]> {
+  for await (const batch of candidates(store, job, wanted, size)) yield* await readAll(store, job, batch)
+}
+
+export interface TaskFilter extends Wanted {
   limit: number
-  state?: TaskState
-  result?: 'success' | 'failure'
 }
 
 /** A page of a job's tasks in the order of their ids. */
@@ -60,7 +74,7 @@ export async function listTasks(store: Store, state: State, job: Job, filter: Ta
   const items: TaskView[] = []
   let bytes = 0
   const wanted = pipe(
-    scanTasks(store, job, filter.after),
+    scanTasks(store, job, filter, Math.min(chunk, Math.max(leastBatch, filter.limit))),
     (source) => shown(source, state, job),
     (source) => matching(source, filter),
   )
@@ -89,7 +103,7 @@ async function* matching(source: AsyncIterable<Shown>, { state, result }: TaskFi
 export async function* completedEvents(store: Store, job: Job): AsyncGenerator<TaskEvent[]> {
   let page: TaskEvent[] = []
   let bytes = 0
-  for await (const [, { spec, status, bytes: size }] of scanTasks(store, job, undefined)) {
+  for await (const [, { spec, status, bytes: size }] of scanTasks(store, job, { state: 'completed' })) {
     if (status?.state !== 'completed') continue
     page.push({
       taskId: spec.id,

@@ -4,9 +4,23 @@ import type { AttemptEnd, FailureInfo, Outcome, TaskSpec } from '../protocols/mo
 import { depend, release } from './dependencies.ts'
 import { closeLease, emitChange, putStatus, ranOn, remember } from './lease.ts'
 import { machineFault, missedProgram, ranProgram } from './missing-program.ts'
-import { classOf, dequeue, enqueue } from './queue.ts'
+import { classOf, dequeue, enqueue, enqueueArray } from './queue.ts'
 import { type LastEnd, type SpecRow, type StatusRow, specKey } from './rows.ts'
-import { completed, epochOf, type Job, type Lease, type Machine, nextEpoch, poolOf, succeeded, type Task } from './state.ts'
+import {
+  completed,
+  epochOf,
+  isArray,
+  type Job,
+  type Lease,
+  type Machine,
+  nextEpoch,
+  type Place,
+  poolOf,
+  succeeded,
+  type Task,
+  type Waiter,
+} from './state.ts'
+import { closeTask, lookUp, makeReal, putTask, reopenTask } from './task-book.ts'
 import type { Turn } from './turn.ts'
 
 /** Attempts that may end with their machine before a task is taken for what kills machines (C1; Azure: MaxInternalRetryCountReached). */
@@ -15,28 +29,9 @@ export const maxLosses = 10
 export const maxPreemptions = 100
 
 /** Makes the memory of a task from its spec; `status` is its row when it has one. Queues nothing. */
-export function makeTask(job: Job, spec: TaskSpec, specBytes: number, status?: StatusRow): Task {
-  const id = foldId(spec.id)
-  const task: Task = {
-    job,
-    id,
-    name: id === spec.id ? undefined : spec.id,
-    class: classOf(job, spec),
-    specBytes,
-    epoch: status?.epoch ?? 0,
-    retries: status?.retryCount ?? 0,
-    requeues: status?.requeueCount ?? 0,
-    losses: status?.losses ?? 0,
-    maxRetries: spec.constraints?.maxTaskRetryCount ?? job.row.spec.constraints.maxTaskRetryCount,
-    waiting: 0,
-    queued: false,
-    readySince: 0,
-    lastEnd: status?.lastEnd,
-    lastRan: status?.ranOn,
-    history: status?.history,
-  }
-  job.tasks.set(id, task)
-  return task
+export function makeTask(job: Job, spec: TaskSpec, specBytes: number, status?: StatusRow, place?: Place): Task {
+  const maxTaskRetryCount = spec.constraints?.maxTaskRetryCount
+  return putTask(job, { id: spec.id, class: classOf(job, spec), specBytes, maxTaskRetryCount, status, place })
 }
 
 export function addTask(turn: Turn, job: Job, spec: TaskSpec, encoded: Uint8Array): void {
@@ -47,11 +42,12 @@ export function addTask(turn: Turn, job: Job, spec: TaskSpec, encoded: Uint8Arra
   if (task.waiting === 0) ready(turn, task, false)
 }
 
-/** The task may run: queues it and wakes its pool. */
-export function ready(turn: Turn, task: Task, again: boolean): void {
-  if (task.job.row.state !== 'active') return
-  enqueue(task, again, turn.now)
-  const pool = poolOf(turn.state, task.job)
+/** The task may run, or all of an array: queues it and wakes its pool. */
+export function ready(turn: Turn, waiter: Waiter, again: boolean): void {
+  if (waiter.job.row.state !== 'active') return
+  if (isArray(waiter)) enqueueArray(waiter, turn.now)
+  else enqueue(waiter, again, turn.now)
+  const pool = poolOf(turn.state, waiter.job)
   if (pool !== undefined) pool.dirty = true
 }
 
@@ -174,6 +170,7 @@ interface Completion {
 
 function complete(turn: Turn, task: Task, how: Completion): void {
   const { job } = task
+  makeReal(task)
   dequeue(task)
   const pool = poolOf(turn.state, job)
   // A gang may have held nodes that others can have now.
@@ -186,7 +183,7 @@ function complete(turn: Turn, task: Task, how: Completion): void {
   const success = how.failure === undefined && outcome.exitCode === 0 && outcome.failureInfo === undefined
   // An attempt that is ended without its report must not be able to report later: its epoch is used up (L2).
   if (how.outcome === undefined) task.epoch = nextEpoch(turn.state, task)
-  job.tasks.set(task.id, completed(task.epoch, success))
+  closeTask(job, task.id, task.place, completed(task.epoch, success))
   if (success) job.succeeded += 1
   else job.failed += 1
   const where = how.ended === undefined ? task.lastRan : ranOn(how.ended)
@@ -228,12 +225,12 @@ export function terminateTask(turn: Turn, task: Task, message: string): void {
 
 /** Runs a failed task again: counts start anew, epochs go on (Azure: reactivate). */
 export function reactivate(turn: Turn, job: Job, spec: TaskSpec, status: StatusRow): void {
-  const mark = job.tasks.get(foldId(spec.id))
+  const mark = lookUp(job, foldId(spec.id))
   if (typeof mark !== 'number' || succeeded(mark)) return
   job.failed -= 1
   // The epoch is that of memory: the row that was read may be older (L2).
   const from: StatusRow = { ...status, epoch: epochOf(mark), retryCount: 0, requeueCount: 0, losses: 0 }
-  const task = makeTask(job, spec, JSON.stringify(spec).length, from)
+  const task = makeTask(job, spec, JSON.stringify(spec).length, from, reopenTask(job, foldId(spec.id)))
   task.lastEnd = 'revoked'
   putStatus(turn, task, { state: 'active', lastEnd: 'revoked', ranOn: status.ranOn })
   emitChange(turn, task, { state: 'active', epoch: task.epoch })

@@ -3,27 +3,28 @@
  * under these names is then what the submitter asked for, whatever the machine says (S1).
  */
 import { decode } from '../protocols/codec.ts'
+import { taskKey } from '../protocols/ids.ts'
 import type { Report } from '../protocols/leases.ts'
 import { patternMatcher } from '../protocols/model/file-pattern.ts'
 import type { Outcome, TaskSpec } from '../protocols/model/task.ts'
-import { type SpecRow, specKey } from './rows.ts'
-import type { Store } from './store.ts'
+import type { SpecCache } from './spec-cache.ts'
 
 /** The reports as they are to be taken: one whose outputs the task does not name becomes a failure without outputs. */
-export async function vetReports(store: Store, reports: readonly Report[]): Promise<readonly Report[]> {
+export async function vetReports(specs: SpecCache, reports: readonly Report[]): Promise<readonly Report[]> {
   const claims = reports.filter(({ outcome }) => (outcome.outputs?.length ?? 0) > 0)
   if (claims.length === 0) return reports
-  const rows = await store.getMany(claims.map(({ attempt }) => specKey(attempt.jobUid, attempt.task)))
+  const found = await specs.read(claims.map(({ attempt }) => attempt))
   const vetted = new Map<Report, Report>()
-  claims.forEach((report, i) => {
-    const row = rows[i]
+  for (const report of claims) {
+    const { jobUid, task } = report.attempt
+    const bytes = found.get(taskKey(jobUid, task))
     // Without a spec the job is gone, and the report is refused anyway.
-    if (row === undefined) return
-    const spec = decode((decode(row) as SpecRow).spec) as TaskSpec
+    if (bytes === undefined) continue
+    const spec = decode(bytes) as TaskSpec
     const isNamed = patternMatcher((spec.outputFiles ?? []).map(({ filePattern }) => filePattern))
     const strange = report.outcome.outputs!.find(({ path }) => !isNamed(path))
     if (strange !== undefined) vetted.set(report, { attempt: report.attempt, outcome: refused(report.outcome, strange.path) })
-  })
+  }
   return reports.map((report) => vetted.get(report) ?? report)
 }
 

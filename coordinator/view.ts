@@ -10,6 +10,7 @@ import type { AttemptRecord, TaskSpec, TaskView } from '../protocols/model/task.
 import { readyIn } from './placement.ts'
 import type { StatusRow } from './rows.ts'
 import { type Job, type Lease, liveTasks, type Machine, type Node, type Pool, type State } from './state.ts'
+import { liveTask } from './task-book.ts'
 
 export function viewCounts(job: Job): TaskCounts {
   const final = job.row.finalCounts
@@ -124,8 +125,7 @@ export function findMachine(state: State, text: string): Machine | undefined {
 
 /** A task from its rows, with what only memory knows of it: whether its program has begun. */
 export function viewTask(state: State, job: Job, spec: TaskSpec, creationTime: number, status: StatusRow | undefined): TaskView {
-  const live = job.tasks.get(spec.id.toLowerCase())
-  const lease = typeof live === 'object' ? live.lease : undefined
+  const lease = liveTask(job, foldId(spec.id))?.lease
   // The row is what is durable: a lease of a later epoch than the row's is not shown yet (L5).
   const shown = lease !== undefined && status?.epoch === lease.epoch ? lease : undefined
   const { outcome } = status ?? {}

@@ -202,7 +202,13 @@ export const controlProtocol = defineProtocol({
       },
       /** Which machines could run such tasks, for a dry run. */
       eligible: {
-        request: z.object({ poolId: z.string().optional(), task: taskFieldsSchema.pick({ requiredSlots: true, resources: true }) }),
+        request: z.object({
+          poolId: z.string().optional(),
+          task: taskFieldsSchema.pick({ requiredSlots: true, resources: true }).extend({
+            /** Whether it is a thread task. */
+            isThread: z.boolean().default(false),
+          }),
+        }),
         answer: z.object({ machines: z.array(z.object({ name: z.string(), slots: z.number().int() })), details: z.array(z.string()) }),
       },
     },

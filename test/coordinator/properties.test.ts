@@ -2,6 +2,7 @@ import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import type { Effect } from '../../coordinator/events.ts'
 import type { StatusRow } from '../../coordinator/rows.ts'
+import { lookUp } from '../../coordinator/task-book.ts'
 import { viewCounts } from '../../coordinator/view.ts'
 import { decode } from '../../protocols/codec.ts'
 import { Scene } from '../support/scene.ts'
@@ -31,6 +32,7 @@ const happening = fc.oneof(
   { weight: 1, arbitrary: fc.record({ does: fc.constant('restart' as const) }) },
   { weight: 1, arbitrary: fc.record({ does: fc.constant('stall' as const) }) },
   { weight: 2, arbitrary: fc.record({ does: fc.constant('submit' as const), job, count: fc.integer({ min: 1, max: 3 }) }) },
+  { weight: 1, arbitrary: fc.record({ does: fc.constant('array' as const), job, count: fc.integer({ min: 1, max: 6 }), step: fc.nat(2) }) },
   { weight: 1, arbitrary: fc.record({ does: fc.constant('terminateTask' as const), job, which }) },
   { weight: 1, arbitrary: fc.record({ does: fc.constant('reactivate' as const), job, which }) },
   { weight: 1, arbitrary: fc.record({ does: fc.constant('resize' as const), target: fc.nat(3), option: fc.nat(2) }) },
@@ -44,6 +46,8 @@ class Trial {
   readonly #incarnations = new Map<string, number>()
   readonly #answered = new Set<number>()
   readonly #last = new Map<string, StatusRow>()
+  /** Tasks that were added, of arrays too. */
+  readonly #ids = new Map<string, string[]>()
   #tasks = 0
   #reactivated: string | undefined
 
@@ -90,7 +94,7 @@ class Trial {
   }
 
   #task(jobId: string, index: number): string | undefined {
-    const ids = [...(this.scene.state.jobIds.get(jobId)?.tasks.keys() ?? [])]
+    const ids = this.#ids.get(jobId) ?? []
     return ids[index % Math.max(1, ids.length)]
   }
 
@@ -136,6 +140,8 @@ class Trial {
         return
       case 'submit':
         return this.#submit(it.job, it.count)
+      case 'array':
+        return this.#submitArray(it.job, it.count, it.step + 1)
       case 'terminateTask': {
         const taskId = this.#task(it.job, it.which)
         if (taskId !== undefined) scene.ask({ kind: 'terminateTask', jobId: it.job, taskId })
@@ -163,10 +169,27 @@ class Trial {
     }
   }
 
+  /** Under a prefix of its own, or of an array before, with which it may or may not have an id in common. */
+  #submitArray(jobId: string, count: number, step: number): void {
+    const { scene } = this
+    const group = { multiInstanceSettings: { numberOfInstances: 1 + (count % 2), coordinationCommandLine: 'begin' } }
+    const parent = this.#task(jobId, count)
+    const waits = jobId === 'linked' && parent !== undefined ? { dependsOn: { taskIds: [parent] } } : {}
+    const idPrefix = count % 2 === 0 ? 'x' : `a${this.#tasks}-`
+    const indexes = [{ start: step, end: step + (count - 1) * step, step }]
+    const [said] = scene.addArray(jobId, { indexes, idPrefix, template: jobId === 'groups' ? group : waits })
+    const known = this.#ids.get(jobId) ?? []
+    const ids = Array.from({ length: count }, (_, at) => `${idPrefix}${String(step + at * step).padStart(4, '0')}`)
+    const isTaken = ids.some((id) => known.includes(id))
+    expect(said === 'refuse TaskExists', 'an array is refused when one of its ids is taken').toBe(isTaken)
+    if (!isTaken) this.#ids.set(jobId, [...known, ...ids])
+  }
+
   #submit(jobId: string, count: number): void {
     for (let n = 0; n < count; n += 1) {
       this.#tasks += 1
       const id = String(this.#tasks)
+      this.#ids.set(jobId, [...(this.#ids.get(jobId) ?? []), id])
       if (jobId === 'groups')
         this.scene.addTasks(jobId, { id, multiInstanceSettings: { numberOfInstances: 1 + (n % 2), coordinationCommandLine: 'begin' } })
       else if (jobId === 'linked')
@@ -180,7 +203,8 @@ class Trial {
     const { scene } = this
     const { jobUid, task } = scene.attempt(attempt)
     const facts = () => {
-      const live = scene.state.jobs.get(jobUid)?.tasks.get(task)
+      const job = scene.state.jobs.get(jobUid)
+      const live = job === undefined ? undefined : lookUp(job, task)
       if (typeof live !== 'object') return live
       const { epoch, retries, requeues, losses, lastEnd, lease } = live
       return { epoch, retries, requeues, losses, lastEnd, lease }

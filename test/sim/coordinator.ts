@@ -5,12 +5,11 @@
  */
 import type { Effect, Event, GrantRef } from '../../coordinator/events.ts'
 import { endTurn, step, tickMs } from '../../coordinator/machine.ts'
-import { specKey } from '../../coordinator/rows.ts'
 import type { State } from '../../coordinator/state.ts'
 import { attemptKey } from '../../protocols/ids.ts'
 import type { Claim, Hello, JobBrief, Report, Verdict, Welcome } from '../../protocols/leases.ts'
 import type { TaskSpec } from '../../protocols/model/task.ts'
-import { apply, type Batch, gather, purgeRows, type Rows, readSpec, restoreFrom } from '../support/rows.ts'
+import { apply, type Batch, gather, purgeRows, type Rows, readTaskSpec, restoreFrom } from '../support/rows.ts'
 import { sanityCheck } from '../support/sanity.ts'
 import { Connection, type Network } from './network.ts'
 import type { Oracle } from './oracle.ts'
@@ -318,8 +317,8 @@ export class SimCoordinator {
   #filled(effect: Extract<Effect, { kind: 'grants' }>): ClaimAnswer {
     const grants: FullGrant[] = []
     for (const ref of effect.grants) {
-      const row = this.disk.get(specKey(ref.attempt.jobUid, ref.attempt.task))
-      if (row !== undefined) grants.push({ ...ref, spec: readSpec(row) })
+      const spec = readTaskSpec(this.disk, ref.attempt.jobUid, ref.attempt.task)
+      if (spec !== undefined) grants.push({ ...ref, spec })
       else this.#world.say(`no spec for ${attemptKey(ref.attempt)}`)
     }
     return { grants, jobs: effect.jobs, held: effect.held }

@@ -2,12 +2,13 @@
 
 import type { Effect, Event } from '../../coordinator/events.ts'
 import { minWindowMs } from '../../coordinator/lease.ts'
-import { jobKey, type StatusRow, specKey } from '../../coordinator/rows.ts'
+import { jobKey, type StatusRow } from '../../coordinator/rows.ts'
 import type { Lease, State } from '../../coordinator/state.ts'
+import { lookUp } from '../../coordinator/task-book.ts'
 import { decode } from '../../protocols/codec.ts'
 import { type Attempt, attemptKey, type JobUid, taskKey } from '../../protocols/ids.ts'
 import { heartbeatMs, type Report, type Verdict } from '../../protocols/leases.ts'
-import { type Batch, type Rows, readRow, readStatus } from '../support/rows.ts'
+import { type Batch, type Rows, readRow, readStatus, readTaskSpec } from '../support/rows.ts'
 import { Violation } from './world.ts'
 
 function must(holds: boolean, what: () => string): void {
@@ -64,7 +65,7 @@ export class Oracle {
     if (event.kind !== 'tick') return
     for (const lease of this.#leases) {
       const { task } = lease
-      if (task.lease === lease || typeof task.job.tasks.get(task.id) === 'number' || task.job.row.state !== 'active') continue
+      if (task.lease === lease || typeof lookUp(task.job, task.id) === 'number' || task.job.row.state !== 'active') continue
       if (lease.startTime === undefined && !lease.restored && lease.members.length === 1) continue
       const least = Math.max(task.job.row.spec.disconnect.lostAfterMs ?? minWindowMs, 2 * heartbeatMs)
       const silentMs = Math.max(...lease.members.map(({ machine }) => now - (this.#heard.get(machine.peer) ?? this.#startedAt)))
@@ -104,7 +105,7 @@ export class Oracle {
   /** L5: what was shown and answered is there. */
   checkDisk(disk: Rows): void {
     for (const { uid, task } of this.#added.values())
-      must(this.#deleted.has(uid) || disk.has(specKey(uid, task)), () => `L5: task ${uid}/${task} was accepted and is gone`)
+      must(this.#deleted.has(uid) || readTaskSpec(disk, uid, task) !== undefined, () => `L5: task ${uid}/${task} was accepted and is gone`)
     for (const { uid, task, epoch, result } of this.#seen.values()) {
       if (this.#deleted.has(uid)) continue
       const row = readStatus(disk, uid, task)

@@ -16,6 +16,7 @@ const symptoms: Record<keyof typeof bugs, RegExp> = {
   'starts a part of a gang': /^M1/,
   'reserves beyond the capacity': /^R1/,
   'starts what was granted in a session before': /^L7/,
+  'forgets to write the row of an array': /^L5/,
   'spends a retry on a lost machine': /^C1|retries/,
 }
 

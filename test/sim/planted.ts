@@ -3,6 +3,7 @@ import type { Effect, Event } from '../../coordinator/events.ts'
 import type { MachineRow } from '../../coordinator/rows.ts'
 import { machineKey } from '../../coordinator/rows.ts'
 import { epochOf, type State } from '../../coordinator/state.ts'
+import { liveTask, lookUp } from '../../coordinator/task-book.ts'
 import type { Verdict } from '../../protocols/leases.ts'
 import type { Capacity } from '../../protocols/model/resources.ts'
 import { type Rows, readRow } from '../support/rows.ts'
@@ -28,7 +29,8 @@ export const bugs: Record<string, Planted> = {
     event(event, state) {
       if (event.kind !== 'report') return event
       const reports = event.reports.map((report) => {
-        const task = state.jobs.get(report.attempt.jobUid)?.tasks.get(report.attempt.task)
+        const job = state.jobs.get(report.attempt.jobUid)
+        const task = job === undefined ? undefined : lookUp(job, report.attempt.task)
         const epoch = task === undefined ? 0 : typeof task === 'number' ? epochOf(task) : task.epoch
         if (typeof task === 'object') task.lastRan = { machine: event.peer, machineName: '', nodeId: '', epoch }
         return { ...report, attempt: { ...report.attempt, epoch: Math.max(1, epoch) } }
@@ -74,7 +76,8 @@ export const bugs: Record<string, Planted> = {
         const { verdicts } = effect.body as { verdicts: Verdict[] }
         const isCompleted = (index: number) => {
           const { jobUid, task } = event.reports[index]!.attempt
-          return typeof state.jobs.get(jobUid)?.tasks.get(task) === 'number'
+          const job = state.jobs.get(jobUid)
+          return job !== undefined && typeof lookUp(job, task) === 'number'
         }
         return { ...effect, body: { verdicts: verdicts.map((verdict, index) => (isCompleted(index) ? 'accepted' : verdict)) } }
       })
@@ -92,12 +95,16 @@ export const bugs: Record<string, Planted> = {
     lends: (capacity) => ({ ...capacity, cores: capacity.cores * 2, memoryMiB: capacity.memoryMiB * 2 }),
   },
   'starts what was granted in a session before': { keepsUnstarted: true },
+  'forgets to write the row of an array': {
+    effects: (effects) => effects.filter((effect) => effect.kind !== 'put' || !effect.key.startsWith('arry/')),
+  },
   'spends a retry on a lost machine': {
     effects(effects, _event, state) {
       for (const effect of effects) {
         if (effect.kind !== 'changed' || (effect.event?.attemptEnd !== 'lost' && effect.event?.attemptEnd !== 'preempted')) continue
-        const task = state.jobs.get(effect.jobUid)?.tasks.get(effect.event.taskId.toLowerCase())
-        if (typeof task === 'object') task.retries += 1
+        const job = state.jobs.get(effect.jobUid)
+        const task = job === undefined ? undefined : liveTask(job, effect.event.taskId.toLowerCase())
+        if (task !== undefined) task.retries += 1
       }
       return effects
     },

@@ -22,7 +22,7 @@ describe('the simulated mesh', () => {
     console.log(`faults in seeds 1-${count}: ${faultNames.map((name) => `${name} ${total[name]}`).join(', ')}`)
     expect(failures).toEqual([])
     for (const name of faultNames) expect(total[name], `how often the fault ${name} happened`).toBeGreaterThan(0)
-  })
+  }, 300_000)
 
   it.each(kept)('keeps every promise under seed %i (%s)', (seed) => {
     expect(simulate(seed).failure).toBeUndefined()

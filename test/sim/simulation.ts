@@ -5,6 +5,7 @@
 
 import { explainTask } from '../../coordinator/explain.ts'
 import type { JobRow } from '../../coordinator/rows.ts'
+import { liveEntries } from '../../coordinator/task-book.ts'
 import { decode } from '../../protocols/codec.ts'
 import { SimCoordinator } from './coordinator.ts'
 import { Network } from './network.ts'
@@ -94,8 +95,7 @@ function openJobs(coordinator: SimCoordinator): JobRow[] {
 
 function describe(coordinator: SimCoordinator, row: JobRow, now: number): string {
   const job = coordinator.state.jobs.get(row.uid)
-  for (const task of job?.tasks.values() ?? []) {
-    if (typeof task === 'number') continue
+  for (const task of job === undefined ? [] : liveEntries(job)) {
     const why = explainTask(coordinator.state, job!, task.id, now)
     const lease = task.lease?.members.map((member) => member.machine.peer).join()
     return `of ${row.spec.id}: ${why?.summary} ${why?.details.join(' ')} (epoch ${task.epoch}, lease ${lease ?? 'none'})`

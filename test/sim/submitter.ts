@@ -1,8 +1,8 @@
 /** Submitters: each follows its script, and asks again what was not answered (every request is repeatable). */
 import type { Effect, Event } from '../../coordinator/events.ts'
-import { type JobRow, specKey } from '../../coordinator/rows.ts'
+import type { JobRow } from '../../coordinator/rows.ts'
 import { decode, encode } from '../../protocols/codec.ts'
-import { readSpec, readStatus } from '../support/rows.ts'
+import { readStatus, readTaskSpec } from '../support/rows.ts'
 import type { SimCoordinator } from './coordinator.ts'
 import type { Oracle } from './oracle.ts'
 import type { Request, Script } from './workload.ts'
@@ -75,6 +75,11 @@ export class Submitter {
       if (!expected.has(answer.code)) throw new Violation(`${request.kind} was refused: ${answer.code}, ${answer.message}`)
       return
     }
+    if (request.kind === 'addTaskArray') {
+      const { firstTaskId, lastTaskId } = answer.body as { firstTaskId: string; lastTaskId: string }
+      const uid = this.#uidOf(request.jobId)!
+      for (const taskId of [firstTaskId, lastTaskId]) this.#oracle.added(uid, taskId.toLowerCase())
+    }
     if (request.kind !== 'addTasks') return
     const uid = this.#uidOf(request.jobId)!
     const { results } = answer.body as { results: { taskId: string; error?: { code: string } }[] }
@@ -97,6 +102,8 @@ export class Submitter {
     switch (request.kind) {
       case 'addTasks':
         return (replyTo) => ({ ...request, replyTo, encoded: request.tasks.map((task) => encode(task)) })
+      case 'addTaskArray':
+        return (replyTo) => ({ ...request, replyTo, encoded: encode(request.array), specBytes: 100 })
       case 'closeJob':
         return (replyTo) => ({ kind: 'updateJob', replyTo, jobId: request.jobId, onAllTasksComplete: 'terminatejob' })
       case 'deleteJob': {
@@ -107,10 +114,10 @@ export class Submitter {
       case 'reactivateTask': {
         const { disk } = this.#coordinator
         const uid = this.#uidOf(request.jobId)
-        const row = uid === undefined ? undefined : disk.get(specKey(uid, request.taskId))
-        const status = uid === undefined ? undefined : readStatus(disk, uid, request.taskId)
-        if (row === undefined || status?.state !== 'completed') return undefined
-        return (replyTo) => ({ kind: 'reactivateTask', replyTo, jobId: request.jobId, spec: readSpec(row), status })
+        const spec = uid === undefined ? undefined : readTaskSpec(disk, uid, request.taskId.toLowerCase())
+        const status = uid === undefined ? undefined : readStatus(disk, uid, request.taskId.toLowerCase())
+        if (spec === undefined || status?.state !== 'completed') return undefined
+        return (replyTo) => ({ kind: 'reactivateTask', replyTo, jobId: request.jobId, spec, status })
       }
       default:
         return (replyTo) => ({ ...request, replyTo })

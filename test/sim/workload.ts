@@ -5,6 +5,7 @@ import type { MachineDescription } from '../../protocols/model/machine.ts'
 import { type DeallocationOption, type PoolSpec, type PoolSpecInput, poolSpecSchema } from '../../protocols/model/pool.ts'
 import type { Labels } from '../../protocols/model/resources.ts'
 import { type TaskSpec, type TaskSpecInput, taskSpecSchema } from '../../protocols/model/task.ts'
+import { type TaskArray, type TaskArrayInput, taskArraySchema } from '../../protocols/model/task-array.ts'
 import { commandOf, type Plan } from './plan.ts'
 import type { World } from './world.ts'
 
@@ -13,6 +14,7 @@ export type Request =
   | { kind: 'resizePool'; poolId: string; targetDedicatedNodes: number; nodeDeallocationOption: DeallocationOption }
   | { kind: 'addJob'; spec: JobSpec }
   | { kind: 'addTasks'; jobId: string; tasks: TaskSpec[] }
+  | { kind: 'addTaskArray'; jobId: string; array: TaskArray }
   /** From now on the job ends with its last task. */
   | { kind: 'closeJob'; jobId: string }
   | { kind: 'terminateTask'; jobId: string; taskId: string }
@@ -33,7 +35,23 @@ const plain: Plan = { ms: 100, fetchMs: 5, uploadMs: 2, ends: 'well' }
 export function makeWorkload(world: World): Workload {
   const machines = makeMachines(world)
   const names = machines.map((machine) => machine.name)
-  const makers = [small, long, flaky, failing, layered, gangs, resized, urgent, missing, terminated, wide]
+  const makers = [
+    small,
+    long,
+    flaky,
+    failing,
+    layered,
+    gangs,
+    resized,
+    urgent,
+    missing,
+    terminated,
+    wide,
+    arrays,
+    brokenArray,
+    gangArray,
+    endedArray,
+  ]
   return { machines, scripts: [...pools(world), ...makers.map((make) => make(world, names))] }
 }
 
@@ -219,4 +237,110 @@ function wide(world: World): Script {
         : task(id, { ms }, { resources: { labels: { site: 'cellar' } } })
     }),
   )
+}
+
+function array(plan: Partial<Plan>, input: Omit<TaskArrayInput, 'template'>, more: Partial<TaskArrayInput['template']> = {}): TaskArray {
+  return taskArraySchema.parse({ ...input, template: { commandLine: commandOf({ ...plain, ...plan }), ...more } })
+}
+
+function addArray(jobId: string, added: TaskArray, waitMs = 0): Script[number] {
+  return { waitMs, request: { kind: 'addTaskArray', jobId, array: added } }
+}
+
+/** Arrays that wait for each other and for single tasks, tasks that wait for them, and some that are ended before their turn. */
+function arrays(world: World): Script {
+  const jobId = 'arrays'
+  const flaky = () => ({ ms: world.between(50, 600), ends: 'flaky' as const })
+  const count = world.between(20, 50)
+  const touch = (kind: 'terminateTask' | 'reactivateTask', taskId: string): Script[number] => ({
+    waitMs: world.between(0, 3000),
+    request: { kind, jobId, taskId },
+  })
+  const late = (n: number) => `R${String(count - n).padStart(4, '0')}`
+  return [
+    {
+      waitMs: world.between(0, 20_000),
+      request: { kind: 'addJob', spec: jobSpecSchema.parse({ id: jobId, usesTaskDependencies: true, ...endless }) },
+    },
+    addArray(jobId, array(flaky(), { indexes: [{ start: 0, end: count }], idPrefix: 'R' })),
+    addArray(
+      jobId,
+      array(
+        flaky(),
+        {
+          indexes: [
+            { start: 1, end: 9, step: 2 },
+            { start: 20, end: 24 },
+          ],
+        },
+        { dependsOn: { taskIds: ['r0000', 'single'] } },
+      ),
+    ),
+    // The same ids under another prefix.
+    addArray(jobId, array(flaky(), { indexes: [{ start: 2, end: 5 }], idPrefix: 'r000', idDigits: 1 })),
+    touch('terminateTask', late(0)),
+    touch('terminateTask', late(1)),
+    {
+      waitMs: 0,
+      request: {
+        kind: 'addTasks',
+        jobId,
+        tasks: [
+          task('single', flaky()),
+          task('after', flaky(), { dependsOn: { taskIds: ['R0003'], taskIdRanges: [{ start: 20, end: 24 }] } }),
+        ],
+      },
+    },
+    touch('reactivateTask', late(0)),
+    touch('terminateTask', '0023'),
+    touch('reactivateTask', '0023'),
+    addArray(jobId, array(flaky(), { indexes: [{ start: 0, end: 5 }], idPrefix: 'more-' }), world.between(0, 10_000)),
+    touch('reactivateTask', '0023'),
+    { waitMs: 0, request: { kind: 'closeJob', jobId } },
+  ]
+}
+
+/** Most of its tasks fail, and spend their retries first. */
+function brokenArray(world: World): Script {
+  const jobId = 'broken-array'
+  const spec = jobSpecSchema.parse({ id: jobId, constraints: { maxTaskRetryCount: 1 } })
+  const tasks = array(
+    { ms: world.between(20, 200), ends: world.chance(0.5) ? 'badly' : 'flaky' },
+    { indexes: [{ start: 5, end: world.between(10, 40), step: 3 }] },
+  )
+  return [
+    { waitMs: world.between(0, 20_000), request: { kind: 'addJob', spec } },
+    addArray(jobId, tasks),
+    { waitMs: world.between(0, 5000), request: { kind: 'reactivateTask', jobId, taskId: '0005' } },
+    { waitMs: 0, request: { kind: 'closeJob', jobId } },
+  ]
+}
+
+function gangArray(world: World): Script {
+  const jobId = 'gang-array'
+  const groups = array(
+    { ms: world.between(300, 2000), ends: 'flaky' },
+    { indexes: [{ start: 1, end: world.between(2, 5) }], idPrefix: 'g' },
+    { multiInstanceSettings: { numberOfInstances: world.between(1, 3), coordinationCommandLine: 'start' } },
+  )
+  return [
+    {
+      waitMs: world.between(0, 20_000),
+      request: { kind: 'addJob', spec: jobSpecSchema.parse({ id: jobId, poolId: 'gangs', ...endless }) },
+    },
+    addArray(jobId, groups),
+    { waitMs: 0, request: { kind: 'closeJob', jobId } },
+  ]
+}
+
+/** Ended while most of it has not had its turn, and half the time deleted. */
+function endedArray(world: World): Script {
+  const jobId = 'ended-array'
+  const end: Script = [{ waitMs: world.between(500, 10_000), request: { kind: 'terminateJob', jobId } }]
+  if (world.chance(0.5)) end.push({ waitMs: world.between(0, 5000), request: { kind: 'deleteJob', jobId } })
+  return [
+    { waitMs: world.between(0, 20_000), request: { kind: 'addJob', spec: jobSpecSchema.parse({ id: jobId }) } },
+    addArray(jobId, array({ ms: world.between(500, 3000) }, { indexes: [{ start: 0, end: 60 }] })),
+    ...end,
+  ]
 }

@@ -1,7 +1,21 @@
 /** The coordinator's disk as a map: what a turn writes goes in encoded, and a restart reads it back. */
+import { idsOf, positionOf, shapeOf, shapesOfId } from '../../coordinator/array-ids.ts'
+import { arraySpecBytes, readArrayRow } from '../../coordinator/array-rows.ts'
+import { makeArray } from '../../coordinator/arrays.ts'
 import type { Effect } from '../../coordinator/events.ts'
-import { restoreDependencies, restoreJob, restoreMachine, restoreNode, restorePool, restoreTask } from '../../coordinator/restore.ts'
 import {
+  restoreCompleted,
+  restoreDependencies,
+  restoreJob,
+  restoreMachine,
+  restoreNode,
+  restorePool,
+  restoreTask,
+  restoreTurn,
+} from '../../coordinator/restore.ts'
+import {
+  arrayKey,
+  arrayPrefix,
   type JobRow,
   jobKey,
   type MachineRow,
@@ -11,16 +25,20 @@ import {
   type PoolRow,
   type SpecRow,
   type StatusRow,
+  specKey,
   specPrefix,
   statusKey,
   statusPrefix,
   storeFormat,
   taskOfKey,
+  taskPrefixes,
 } from '../../coordinator/rows.ts'
-import { type Job, newState, type State } from '../../coordinator/state.ts'
+import { type Job, newState, type Place, type State } from '../../coordinator/state.ts'
+import { placeOf, specAt } from '../../coordinator/task-book.ts'
 import { decode, encode } from '../../protocols/codec.ts'
 import type { JobUid } from '../../protocols/ids.ts'
 import { type TaskSpec, taskSpecSchema } from '../../protocols/model/task.ts'
+import { arrayTask } from '../../protocols/model/task-array.ts'
 
 export type Rows = Map<string, Uint8Array>
 
@@ -46,7 +64,7 @@ export function apply(rows: Rows, batch: Batch): void {
 }
 
 export function purgeRows(rows: Rows, uid: JobUid): void {
-  const prefixes = [specPrefix(uid), statusPrefix(uid)]
+  const prefixes = taskPrefixes(uid)
   for (const key of [...rows.keys()]) if (prefixes.some((prefix) => key.startsWith(prefix))) rows.delete(key)
   rows.delete(jobKey(uid))
 }
@@ -60,8 +78,22 @@ export function readStatus(rows: Rows, uid: JobUid, task: string): StatusRow | u
   return readRow<StatusRow>(rows, statusKey(uid, task))
 }
 
-export function readSpec(bytes: Uint8Array): TaskSpec {
+function readSpec(bytes: Uint8Array): TaskSpec {
   return taskSpecSchema.parse(decode((decode(bytes) as SpecRow).spec))
+}
+
+/** The spec of a task, from its row or its array's. */
+export function readTaskSpec(rows: Rows, uid: JobUid, task: string): TaskSpec | undefined {
+  const own = rows.get(specKey(uid, task))
+  if (own !== undefined) return readSpec(own)
+  for (let number = 0; ; number += 1) {
+    const row = rows.get(arrayKey(uid, number))
+    if (row === undefined) return undefined
+    const { array } = readArrayRow(row)
+    const ids = idsOf(array)
+    for (const { shape, index } of shapesOfId(task))
+      if (shape === shapeOf(ids) && positionOf(ids, index) !== undefined) return arrayTask(array, index)
+  }
 }
 
 /** The memory that a start of the coordinator makes of its rows. The new owner epoch is written, as the real one does. */
@@ -79,20 +111,37 @@ export function restoreFrom(rows: Rows, self: string, now: number): State {
     if (row.state === 'deleting') purgeRows(rows, row.uid)
     else {
       const job = restoreJob(state, row)
+      restoreArrays(rows, job)
       if (row.state !== 'completed') restoreTasks(rows, state, job, now)
     }
   }
   return state
 }
 
+function restoreArrays(rows: Rows, job: Job): void {
+  for (const key of [...rows.keys()].filter((text) => text.startsWith(arrayPrefix(job.uid))).sort()) {
+    const { array, creationTime } = readArrayRow(rows.get(key)!)
+    makeArray(job, array, creationTime, arraySpecBytes(array))
+  }
+}
+
 function restoreTasks(rows: Rows, state: State, job: Job, now: number): void {
   const prefix = specPrefix(job.uid)
   const dependent: TaskSpec[] = []
+  const take = (spec: TaskSpec, status: StatusRow | undefined, place?: Place) => {
+    if (status?.state === 'completed') return restoreCompleted(job, spec.id.toLowerCase(), status, place)
+    restoreTask(state, job, { spec, specBytes: 100, status, place }, now)
+    if (spec.dependsOn !== undefined) dependent.push(spec)
+  }
   for (const key of [...rows.keys()].filter((text) => text.startsWith(prefix)).sort()) {
     const spec = readSpec(rows.get(key)!)
     const status = readStatus(rows, job.uid, taskOfKey(key))
-    restoreTask(state, job, spec, 100, status, now)
-    if (spec.dependsOn !== undefined && status?.state !== 'completed') dependent.push(spec)
+    take(spec, status)
+  }
+  for (const key of [...rows.keys()].filter((text) => text.startsWith(statusPrefix(job.uid))).sort()) {
+    const place = placeOf(job, taskOfKey(key))
+    if (place !== undefined) take(specAt(place), decode(rows.get(key)!) as StatusRow, place)
   }
   for (const spec of dependent) restoreDependencies(job, spec, now)
+  for (const array of job.arrays) restoreTurn(array, now)
 }

@@ -2,6 +2,7 @@
 import { allowsGangs } from '../../coordinator/placement.ts'
 import {
   type Job,
+  type JobArray,
   type Lease,
   type Machine,
   type Node,
@@ -10,7 +11,9 @@ import {
   type State,
   succeeded,
   type Task,
+  type Waiter,
 } from '../../coordinator/state.ts'
+import { markAt, nextMarked, placeOf, pristineCount } from '../../coordinator/task-book.ts'
 import { attemptKey, foldId } from '../../protocols/ids.ts'
 
 function must(holds: boolean, what: () => string): void {
@@ -37,6 +40,8 @@ function checkJob(state: State, job: Job): void {
       continue
     }
     must(task.id === id && task.job === job, () => `task ${uid}/${id} is filed under another name`)
+    const place = placeOf(job, id)
+    must(place?.array === task.place?.array && place?.position === task.place?.position, () => `task ${uid}/${id} is at another place`)
     if (task.queued) {
       found.ready += 1
       queued.set(task.class, (queued.get(task.class) ?? 0) + 1)
@@ -55,9 +60,25 @@ function checkJob(state: State, job: Job): void {
     must(task.retries >= 0 && task.requeues >= 0 && task.losses >= 0 && task.losses <= task.requeues, () => `counts of ${uid}/${id}`)
     must(task.maxRetries < 0 || task.retries <= task.maxRetries, () => `task ${uid}/${id} has spent ${task.retries} retries`)
   }
+  for (const array of job.arrays) {
+    const pristine = checkArray(job, array)
+    found.succeeded += pristine.succeeded
+    found.failed += pristine.failed
+    if (array.queued) {
+      found.ready += pristineCount(array)
+      queued.set(array.class, (queued.get(array.class) ?? 0) + pristineCount(array))
+      must(row.state === 'active' && array.waiting === 0, () => `array ${uid}/${array.number} is queued, but waits or its job has ended`)
+      must(pristineCount(array) === 0 || entries.has(array), () => `array ${uid}/${array.number} is marked as queued but in no queue`)
+    } else if (row.state === 'active' && pristineCount(array) > 0) must(array.waiting > 0, () => `array ${uid}/${array.number} is nowhere`)
+    if (row.state === 'active')
+      must(array.waiting === (waits.get(array) ?? 0), () => `array ${uid}/${array.number} waits for ${array.waiting}`)
+  }
+  const own = [...job.tasks.values()].filter((task) => typeof task === 'number' || task.place === undefined).length
+  const total = job.arrays.reduce((sum, { ids }) => sum + ids.count, own)
+  must(job.total === total, () => `job ${uid} has ${total} tasks and says ${job.total}`)
   for (const queue of job.queues.values())
     must(queue.size === (queued.get(queue.class) ?? 0), () => `queue ${uid}/${queue.class.key} says ${queue.size}`)
-  const isRead = row.finalCounts === undefined || job.tasks.size > 0
+  const isRead = !job.forgotten
   for (const key of Object.keys(found) as (keyof typeof found)[])
     must(!isRead || found[key] === job[key], () => `job ${uid} says ${job[key]} ${key}, there are ${found[key]}`)
   must(
@@ -70,11 +91,31 @@ function checkJob(state: State, job: Job): void {
   )
 }
 
-function parentsOf(job: Job): Map<Task, number> {
-  const waits = new Map<Task, number>()
-  const count = (task: Task) => waits.set(task, (waits.get(task) ?? 0) + 1)
+/** Each position is pristine, in the book, or marked; what was passed over is not pristine. */
+function checkArray(job: Job, array: JobArray): { succeeded: number; failed: number } {
+  const found = { succeeded: 0, failed: 0 }
+  const what = `array ${job.uid}/${array.number}`
+  const touched: number[] = []
+  for (const task of job.tasks.values()) {
+    if (typeof task === 'number' || task.place?.array !== array) continue
+    touched.push(task.place.position)
+    must(markAt(array, task.place.position) === 0, () => `${what}: task ${task.id} is completed and in the book`)
+  }
+  for (let at = nextMarked(array, 0, Boolean); at < array.ids.count; at = nextMarked(array, at + 1, Boolean)) {
+    touched.push(at)
+    found[succeeded(markAt(array, at)) ? 'succeeded' : 'failed'] += 1
+  }
+  const behind = touched.filter((position) => position < array.cursor).length
+  must(behind === array.cursor, () => `${what}: of ${array.cursor} positions passed over only ${behind} had their turn`)
+  must(array.ahead === touched.length - behind, () => `${what} says ${array.ahead} ahead, there are ${touched.length - behind}`)
+  return found
+}
+
+function parentsOf(job: Job): Map<Waiter, number> {
+  const waits = new Map<Waiter, number>()
+  const count = (waiter: Waiter) => waits.set(waiter, (waits.get(waiter) ?? 0) + 1)
   for (const children of job.dependents.values()) children.forEach(count)
-  for (const waiter of job.rangeWaiters) count(waiter.task)
+  for (const waiter of job.rangeWaiters) count(waiter.waiter)
   return waits
 }
 

@@ -5,7 +5,7 @@
  */
 import type { ControlEvent, Effect, Event } from '../../coordinator/events.ts'
 import { endTurn, step, tickMs } from '../../coordinator/machine.ts'
-import { meshKey, specKey } from '../../coordinator/rows.ts'
+import { meshKey } from '../../coordinator/rows.ts'
 import { newState, type State } from '../../coordinator/state.ts'
 import { encode } from '../../protocols/codec.ts'
 import type { Attempt } from '../../protocols/ids.ts'
@@ -14,8 +14,9 @@ import { type JobSpecInput, jobSpecSchema } from '../../protocols/model/job.ts'
 import type { MachineDescription } from '../../protocols/model/machine.ts'
 import { type PoolSpecInput, poolSpecSchema } from '../../protocols/model/pool.ts'
 import { type Outcome, type TaskSpecInput, taskSpecSchema } from '../../protocols/model/task.ts'
+import { type TaskArrayInput, taskArraySchema } from '../../protocols/model/task-array.ts'
 import type { Reservation } from '../../protocols/pools.ts'
-import { apply, type Batch, gather, newMesh, purgeRows, type Rows, readSpec, readStatus, restoreFrom } from './rows.ts'
+import { apply, type Batch, gather, newMesh, purgeRows, type Rows, readStatus, readTaskSpec, restoreFrom } from './rows.ts'
 import { sanityCheck } from './sanity.ts'
 import { showEffects } from './show.ts'
 
@@ -28,6 +29,7 @@ export interface HelloInput {
   cores?: number
   class?: MachineDescription['class']
   labels?: Record<string, string>
+  features?: string[]
   incarnation?: number
   inventory?: { attempt: string; state?: InventoryItem['state']; nodeId?: string; startTime?: number }[]
   ownerEpoch?: number
@@ -105,7 +107,7 @@ export class Scene {
   /** A machine connects, or connects again; what is not said is as it was. */
   hello(name: string, input: HelloInput = {}): string[] {
     const known = { ...this.#described.get(name), ...input }
-    this.#described.set(name, { cores: known.cores, class: known.class, labels: known.labels })
+    this.#described.set(name, { cores: known.cores, class: known.class, labels: known.labels, features: known.features })
     const incarnation = input.incarnation ?? this.#incarnations.get(name) ?? 1
     this.#incarnations.set(name, incarnation)
     this.#lastSession += 1
@@ -141,6 +143,7 @@ export class Scene {
       arch: 'x64',
       version: '1',
       isolation: 'process-group',
+      features: input.features,
       addresses: [`/dns/${name}`],
       nodeRootDir: '/data',
     }
@@ -250,6 +253,11 @@ export class Scene {
     return this.do({ kind: 'addTasks', replyTo: this.next(), jobId, tasks, encoded: tasks.map((task) => encode(task)) })
   }
 
+  addArray(jobId: string, input: Omit<TaskArrayInput, 'template'> & { template?: Partial<TaskArrayInput['template']> }): string[] {
+    const array = taskArraySchema.parse({ ...input, template: { commandLine: 'run {index}', ...input.template } })
+    return this.do({ kind: 'addTaskArray', replyTo: this.next(), jobId, array, encoded: encode(array), specBytes: 100 })
+  }
+
   /** Any other request of a submitter. */
   ask(request: DistributiveOmit<ControlEvent, 'replyTo'>): string[] {
     return this.do({ ...request, replyTo: this.next() } as ControlEvent)
@@ -257,7 +265,7 @@ export class Scene {
 
   reactivate(jobId: string, taskId: string): string[] {
     const { uid } = this.state.jobIds.get(jobId)!
-    const spec = readSpec(this.rows.get(specKey(uid, taskId.toLowerCase()))!)
+    const spec = readTaskSpec(this.rows, uid, taskId.toLowerCase())!
     const status = readStatus(this.rows, uid, taskId.toLowerCase())!
     return this.ask({ kind: 'reactivateTask', jobId, spec, status })
   }

@@ -112,6 +112,8 @@ function showRow(names: Names, key: string, value: unknown): string {
       const excluded = row.excluded.map((entry) => names.nameOf(entry.machine)).join(' ')
       return `job ${row.spec.id} ${row.state}${fields({ reason: row.terminateReason, without: excluded || undefined })}`
     }
+    case 'arry':
+      return `array ${names.jobOf(uidOfKey(key))}/${Number(taskOfKey(key))}`
     case 'spec':
       return `spec ${names.jobOf(uidOfKey(key))}/${taskOfKey(key)}`
     default: {

@@ -1,0 +1,173 @@
+/**
+ * Which tasks of a job a list or a replay has to look at, in the order of their ids. Memory says it as far as it goes;
+ * whether a task is shown, and as what, its rows decide (L5). So the first page of a job of a million tasks that has
+ * three running reads three rows. Of a job that ended before this process began, only the rows are left to go by.
+ */
+import type { TaskState } from '../protocols/model/task.ts'
+import { idAt, positionAfter } from './array-ids.ts'
+import { specKey, specPrefix, statusPrefix, taskOfKey } from './rows.ts'
+import { type Completed, type Job, type JobArray, liveTasks, type Place, succeeded, type Task } from './state.ts'
+import type { Store } from './store.ts'
+import { liveEntries, nextMarked, ownEntries, ownEntry, placeOf } from './task-book.ts'
+
+/** Rows fetched at once. */
+export const chunk = 1000
+/** So many tasks that were added one by one are picked out of memory; of more, their rows are walked through. */
+const maxPicked = 10_000
+
+export interface Wanted {
+  after?: string
+  state?: TaskState
+  result?: 'success' | 'failure'
+}
+
+/** A task to look at, with what is at hand of its rows. */
+export interface Candidate {
+  id: string
+  /** Of a task of an array, which has no spec row. */
+  place?: Place
+  spec?: Uint8Array
+  status?: Uint8Array
+}
+
+/** Candidates in batches of at most `size`. */
+export function candidates(store: Store, job: Job, wanted: Wanted, size: number): AsyncGenerator<Candidate[]> {
+  const isCompleted = wanted.state === 'completed' || wanted.result !== undefined
+  if (job.forgotten && isCompleted) return batched(fromStatuses(store, job, wanted), size)
+  return batched(merged(ownTasks(store, job, wanted), arrayTasks(job, wanted)), size)
+}
+
+async function* batched(source: AsyncIterable<Candidate>, size: number): AsyncGenerator<Candidate[]> {
+  let batch: Candidate[] = []
+  for await (const candidate of source) {
+    batch.push(candidate)
+    if (batch.length < size) continue
+    yield batch
+    batch = []
+  }
+  if (batch.length > 0) yield batch
+}
+
+async function* merged(own: AsyncIterable<Candidate>, arrays: Iterator<Candidate, undefined>): AsyncGenerator<Candidate> {
+  let next = arrays.next()
+  for await (const candidate of own) {
+    for (; !next.done && next.value.id < candidate.id; next = arrays.next()) yield next.value
+    yield candidate
+  }
+  for (; !next.done; next = arrays.next()) yield next.value
+}
+
+/** What memory knows of a task, held against what is wanted; it may be ahead of the rows. */
+function mayBe(known: Task | Completed, { state, result }: Wanted): boolean {
+  if (typeof known === 'number' && known !== 0)
+    return (state === undefined || state === 'completed') && (result === undefined || succeeded(known) === (result === 'success'))
+  if (result !== undefined) return false
+  if (state === 'running') return typeof known === 'object' && known.lease !== undefined
+  return state === undefined || state === 'active'
+}
+
+// --- tasks that were added one by one -------------------------------------------------------------------------------
+
+function ownTasks(store: Store, job: Job, wanted: Wanted): AsyncIterable<Candidate> {
+  const isAll = wanted.state === undefined && wanted.result === undefined
+  if (isAll || job.forgotten || atMost(job, wanted) > maxPicked) return fromSpecs(store, job, wanted)
+  return fromMemory(job, wanted)
+}
+
+/** How many tasks of the job could be wanted. */
+function atMost(job: Job, { state, result }: Wanted): number {
+  if (result !== undefined) return result === 'success' ? job.succeeded : job.failed
+  if (state === 'running') return job.leased
+  return state === 'completed' ? job.succeeded + job.failed : liveTasks(job)
+}
+
+async function* fromMemory(job: Job, wanted: Wanted): AsyncGenerator<Candidate> {
+  const { after = '' } = wanted
+  const ids: string[] = []
+  for (const [id, known] of ownEntries(job)) if (id > after && mayBe(known, wanted)) ids.push(id)
+  for (const id of ids.sort()) yield { id }
+}
+
+async function* fromSpecs(store: Store, job: Job, wanted: Wanted): AsyncGenerator<Candidate> {
+  const prefix = specPrefix(job.uid)
+  for await (const [key, spec] of store.scan({
+    gt: wanted.after === undefined ? prefix : specKey(job.uid, wanted.after),
+    lt: `${prefix}\uffff`,
+  })) {
+    const id = taskOfKey(key)
+    if (job.forgotten || mayBe(ownEntry(job, id) ?? 0, wanted)) yield { id, spec }
+  }
+}
+
+// --- tasks of arrays ------------------------------------------------------------------------------------------------
+
+interface Cursor {
+  array: JobArray
+  positions: Iterator<number, undefined>
+  position: number
+  id: string
+}
+
+/** The tasks of all arrays in the order of their ids. */
+function* arrayTasks(job: Job, wanted: Wanted): Generator<Candidate, undefined> {
+  const running = wanted.state === 'running' ? runningPlaces(job) : undefined
+  const cursors: Cursor[] = []
+  for (const array of job.arrays) {
+    const from = wanted.after === undefined ? 0 : positionAfter(array.ids, wanted.after)
+    const positions = running === undefined ? positionsOf(array, from, wanted) : runningOf(array, from, running)
+    const cursor = moved({ array, positions, position: 0, id: '' })
+    if (cursor !== undefined) cursors.push(cursor)
+  }
+  // The least is last. Most arrays lie beside each other, so it stays there for long.
+  cursors.sort((a, b) => (a.id < b.id ? 1 : -1))
+  for (let least = cursors.pop(); least !== undefined; least = cursors.pop()) {
+    const limit = cursors.at(-1)?.id
+    let next: Cursor | undefined = least
+    for (; next !== undefined && (limit === undefined || next.id < limit); next = moved(next))
+      yield { id: next.id, place: { array: next.array, position: next.position } }
+    if (next === undefined) continue
+    const { id } = next
+    const at = cursors.findLastIndex((other) => other.id > id)
+    cursors.splice(at + 1, 0, next)
+  }
+  return undefined
+}
+
+function moved(cursor: Cursor): Cursor | undefined {
+  const next = cursor.positions.next()
+  if (next.done) return undefined
+  return { ...cursor, position: next.value, id: idAt(cursor.array.ids, next.value) }
+}
+
+function* positionsOf(array: JobArray, from: number, wanted: Wanted): Generator<number, undefined> {
+  const passes = array.job.forgotten ? () => true : (mark: Completed) => mayBe(mark, wanted)
+  for (let at = nextMarked(array, from, passes); at < array.ids.count; at = nextMarked(array, at + 1, passes)) yield at
+  return undefined
+}
+
+function* runningOf(array: JobArray, from: number, running: ReadonlyMap<JobArray, number[]>): Generator<number, undefined> {
+  for (const position of running.get(array) ?? []) if (position >= from) yield position
+  return undefined
+}
+
+function runningPlaces(job: Job): Map<JobArray, number[]> {
+  const places = new Map<JobArray, number[]>()
+  for (const { place, lease } of liveEntries(job)) {
+    if (place === undefined || lease === undefined) continue
+    const list = places.get(place.array)
+    if (list === undefined) places.set(place.array, [place.position])
+    else list.push(place.position)
+  }
+  for (const list of places.values()) list.sort((a, b) => a - b)
+  return places
+}
+
+// --- a job that ended before this process began ---------------------------------------------------------------------
+
+async function* fromStatuses(store: Store, job: Job, { after }: Wanted): AsyncGenerator<Candidate> {
+  const prefix = statusPrefix(job.uid)
+  for await (const [key, status] of store.scan({ gt: prefix + (after ?? ''), lt: `${prefix}\uffff` })) {
+    const id = taskOfKey(key)
+    yield { id, place: placeOf(job, id), status }
+  }
+}
