@@ -211,7 +211,7 @@ describe('after a restart', () => {
     await vi.waitFor(async () => {
       const left = new Set<string>()
       for await (const [key] of store.scan({ gte: '', lt: '\uffff' })) left.add(key.split('/')[0]!)
-      expect(left).toEqual(new Set(['mesh', 'mach']))
+      expect(left).toEqual(new Set(['mesh', 'mach', 'evnt']))
     })
     await again.stop()
   })
