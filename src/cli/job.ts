@@ -1,5 +1,6 @@
 /** `batchmesh job …`. */
 import { type Command, Option } from 'commander'
+import { MeshError } from '../../protocols/errors.ts'
 import type { JobView } from '../../protocols/model/job.ts'
 import { type Context, given, integer, pairs } from './context.ts'
 import { durationMs, showTime } from './format.ts'
@@ -93,6 +94,7 @@ export function register(program: Command, context: Context): void {
     await context.done(`Job ${jobId} is being deleted.`, { deleted: jobId })
   })
   wait(group, context)
+  rerun(group, context)
 }
 
 interface CreateOptions {
@@ -172,5 +174,48 @@ function wait(group: Command, context: Context): void {
   context.action<{ jobId?: string; to?: string; quiet?: boolean }>(command, async (options, [word]) => {
     const { waitForJob } = await import('./run/wait.ts')
     return waitForJob(context, given(options.jobId ?? word, 'job'), { to: options.to, quiet: options.quiet === true })
+  })
+}
+
+interface RerunOptions {
+  jobId?: string
+  failed?: boolean
+  all?: boolean
+  to?: string
+  detach?: boolean
+  quiet?: boolean
+}
+
+function rerun(group: Command, context: Context): void {
+  const command = group
+    .command('rerun')
+    .description(
+      'Runs tasks of a job again: in the job itself while it is active, else in a new job JOB-r2. Then waits for it as "job wait" does.',
+    )
+    .argument('[job]')
+    .option('--job-id <id>')
+    .option('--failed', 'those that failed, or never ran because the job was ended')
+    .option('--all', 'all of them; only of a job that is completed')
+    .option('--to <dir>', 'also write the tasks’ outputs there')
+    .option('-d, --detach', 'do not wait')
+    .option('-q, --quiet', 'no progress')
+    .addHelpText('after', '\nExample:\n  batchmesh job rerun render --failed --to out/')
+  context.action<RerunOptions>(command, async (options, [word]) => {
+    const jobId = given(options.jobId ?? word, 'job')
+    const all = options.all === true
+    if (all === (options.failed === true)) throw new MeshError('InvalidPropertyValue', 'Say which tasks run again: --failed, or --all.')
+    if (options.detach === true && options.to !== undefined)
+      throw new MeshError(
+        'InvalidPropertyValue',
+        `--to needs the end of the tasks. Leave out --detach, or get the outputs later: batchmesh job wait JOB --to ${options.to}`,
+      )
+    const { rerunJob } = await import('./run/rerun.ts')
+    const { to } = options
+    return rerunJob(context, jobId, {
+      all,
+      detach: options.detach === true,
+      quiet: options.quiet === true,
+      ...(to === undefined ? {} : { to }),
+    })
   })
 }

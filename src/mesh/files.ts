@@ -72,3 +72,24 @@ export async function writeWhole(
     throw error
   }
 }
+
+/** Whether a local file has this content. `pieces` is asked only for a file of the right size. */
+export async function isSameFile(path: string, size: number, pieces: () => AsyncIterable<Uint8Array>): Promise<boolean> {
+  let file: Awaited<ReturnType<typeof open>>
+  try {
+    file = await open(path)
+  } catch {
+    return false
+  }
+  try {
+    const found = await file.stat()
+    if (!found.isFile() || found.size !== size) return false
+    for await (const piece of pieces()) {
+      const { buffer, bytesRead } = await file.read({ buffer: Buffer.alloc(piece.length) })
+      if (bytesRead !== piece.length || !buffer.equals(piece)) return false
+    }
+    return true
+  } finally {
+    await file.close()
+  }
+}

@@ -11,6 +11,7 @@ import { matchesPatterns } from '../../protocols/model/file-pattern.ts'
 import type { JobSpec, JobView } from '../../protocols/model/job.ts'
 import type { MachineView } from '../../protocols/model/machine.ts'
 import type { OutputEntry, TaskSpec, TaskView } from '../../protocols/model/task.ts'
+import { arrayTask, countOf } from '../../protocols/model/task-array.ts'
 import { type CloneValue, maxInlineValueBytes, type ThreadError, type ThreadTask } from '../../protocols/model/thread-task.ts'
 import { type CallHandlers, serverSession } from '../../protocols/rpc.ts'
 import type { Channel } from '../../protocols/wire.ts'
@@ -41,6 +42,8 @@ type ControlCalls = CallHandlers<(typeof controlProtocol)['server']>
 
 export class FakeMesh implements FakeBlobs {
   readonly jobs = new Map<string, FakeJob>()
+  /** Who submitted all jobs. */
+  submitter = laptop.peer
   /** What this machine's node says of itself. */
   status = laptop
   /** What the coordinator says of the mesh. */
@@ -60,6 +63,12 @@ export class FakeMesh implements FakeBlobs {
   reported: (outputs: OutputEntry[]) => OutputEntry[] = (outputs) => outputs
   /** Answers of its own for some calls. */
   extra: Partial<ControlCalls> = {}
+  /** Whether the coordinator is of a version that takes task arrays. */
+  knowsArrays = true
+  /** Tasks in one page of a list. */
+  pageSize = 1000
+  /** Where a task's standard output is gone, whatever it was. */
+  textsAreGone = false
   /** While set, control sessions are refused with it. */
   down: MeshError | undefined
   readonly #channels = new Set<Channel>()
@@ -139,23 +148,36 @@ export class FakeMesh implements FakeBlobs {
         return {}
       },
       terminateJob: ({ jobId, terminateReason }) => this.end(jobId, terminateReason),
-      addTasks: ({ jobId, tasks }) => {
-        const job = this.#job(jobId)
-        return {
-          results: tasks.map((spec) => {
-            if (JSON.stringify(spec).length > 1 << 20)
-              return { taskId: spec.id, error: { code: 'InvalidPropertyValue', message: 'The task is larger than 1 MiB' } }
-            if (job.tasks.has(spec.id)) return { taskId: spec.id, error: { code: 'TaskExists', message: 'it exists already' } }
-            job.tasks.set(spec.id, { spec, state: 'active', outputs: [], stdout: Buffer.alloc(0), stderr: Buffer.alloc(0) })
-            void this.#run(jobId, spec.id)
-            return { taskId: spec.id }
-          }),
-        }
+      addTasks: ({ jobId, tasks }) => ({ results: this.#add(jobId, tasks) }),
+      addTaskArray: ({ jobId, array }) => {
+        const specs = array.indexes.flatMap((range) =>
+          Array.from({ length: countOf(range) }, (_, at) => arrayTask(array, range.start + at * range.step)),
+        )
+        if (this.knowsArrays === false) throw new MeshError('UnsupportedVersion', 'This peer does not know the request addTaskArray.')
+        this.#add(jobId, specs)
+        return { count: specs.length, firstTaskId: specs[0]!.id, lastTaskId: specs.at(-1)!.id }
       },
-      listTasks: ({ jobId }) => ({ items: [...this.#job(jobId).tasks.keys()].map((id) => this.#taskView(jobId, id)) }),
+      reactivateTask: ({ jobId, taskId }) => {
+        const task = this.#task(jobId, taskId)
+        if (this.#job(jobId).state !== 'active') throw new MeshError('JobCompleted')
+        if (task.exitCode === 0) throw new MeshError('TaskSucceeded')
+        Object.assign(task, { state: 'active', exitCode: undefined, outputs: [] })
+        void this.#run(jobId, taskId)
+        return {}
+      },
+      listTasks: ({ jobId, state, result, after, limit }) => {
+        const views = [...this.#job(jobId).tasks.keys()].map((id) => this.#taskView(jobId, id))
+        const wanted = views.filter(
+          (view) => (state ?? view.state) === view.state && (result ?? view.executionInfo.result) === view.executionInfo.result,
+        )
+        const from = after === undefined ? 0 : wanted.findIndex(({ id }) => id === after) + 1
+        const items = wanted.slice(from, from + Math.min(limit, this.pageSize))
+        return from + items.length < wanted.length ? { items, next: items.at(-1)!.id } : { items }
+      },
       getTask: ({ jobId, taskId }) => this.#taskView(jobId, taskId),
       readTaskFile: ({ jobId, taskId, name, offset, length }) => {
         const task = this.#task(jobId, taskId)
+        if (this.textsAreGone) throw new MeshError('TaskFilesCleanedup')
         if (task.state !== 'completed') throw new MeshError('FileNotFound', `${name} is not there yet.`)
         const data = name === 'stdout.txt' ? task.stdout : task.stderr
         return { data: Uint8Array.from(data.subarray(offset, offset + length)), size: data.length, final: true }
@@ -192,6 +214,18 @@ export class FakeMesh implements FakeBlobs {
       ]),
     ) as unknown as ControlCalls
     const session = serverSession(controlProtocol, channel, { calls: handlers, notes: {} })
+  }
+
+  #add(jobId: string, tasks: readonly TaskSpec[]): { taskId: string; error?: { code: string; message: string } }[] {
+    const job = this.#job(jobId)
+    return tasks.map((spec) => {
+      if (JSON.stringify(spec).length > 1 << 20)
+        return { taskId: spec.id, error: { code: 'InvalidPropertyValue', message: 'The task is larger than 1 MiB' } }
+      if (job.tasks.has(spec.id)) return { taskId: spec.id, error: { code: 'TaskExists', message: 'it exists already' } }
+      job.tasks.set(spec.id, { spec, state: 'active', outputs: [], stdout: Buffer.alloc(0), stderr: Buffer.alloc(0) })
+      void this.#run(jobId, spec.id)
+      return { taskId: spec.id }
+    })
   }
 
   /** Ends a job; what has not run stays as it is. */
@@ -309,6 +343,7 @@ export class FakeMesh implements FakeBlobs {
       uid: job.uid,
       state: job.state,
       creationTime: 0,
+      submitter: this.submitter,
       stateTransitionTime: 0,
       terminateReason: job.reason,
       counts: {
@@ -331,7 +366,8 @@ export class FakeMesh implements FakeBlobs {
       state: task.state,
       creationTime: 0,
       stateTransitionTime: 0,
-      executionInfo: { exitCode: task.exitCode, result, retryCount: 0, requeueCount: 0 },
+      executionInfo: { exitCode: task.exitCode, result, startTime: 0, endTime: 1200, retryCount: 0, requeueCount: 0 },
+      nodeInfo: { poolId: 'default', nodeId: 'n', machine: laptop.peer, machineName: 'laptop', taskRootDirectory: `/tasks/${taskId}` },
       outputs: task.outputs,
       threadResult: task.threadResult,
       threadError: task.threadError,

@@ -115,6 +115,6 @@ describe('where inputs are staged', () => {
   })
 
   it('a file with glob characters in its name is taken as it is', async () => {
-    await expect(findInputs(['no[1].txt'], '/nonexistent-directory', [])).rejects.toThrow('matches no file')
+    await expect(findInputs(['no[1].txt'], undefined, '/nonexistent-directory', [])).rejects.toThrow('matches no file')
   })
 })

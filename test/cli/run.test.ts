@@ -163,7 +163,7 @@ describe('run', () => {
   it('an answer that was lost while submitting does no harm', async () => {
     let broken = 0
     lab.mesh.onCall = (name) => {
-      if ((name !== 'addJob' && name !== 'addTasks') || broken >= 4) return
+      if ((name !== 'addJob' && name !== 'addTaskArray') || broken >= 4) return
       broken += 1
       // The request is carried out, its answer is not sent.
       setImmediate(() => {
@@ -320,7 +320,7 @@ describe('interruption', () => {
 
   it('while tasks are being added the job is stopped', async () => {
     lab.mesh.gate = new Promise(() => {})
-    lab.mesh.onCall = (name) => void (name === 'addTasks' && lab.interrupt())
+    lab.mesh.onCall = (name) => void (name === 'addTaskArray' && lab.interrupt())
     const ran = await lab.run('run', 'true {index}', '--array', '0-2500')
     expect(ran.code).toBe(130)
     expect(jobState()).toBe('completed')

@@ -1,7 +1,8 @@
 import { execFileSync } from 'node:child_process'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { expand, expandPattern, parseShellTemplate, parseWordTemplate } from '../../src/cli/template.ts'
+import { parseShellTemplate } from '../../src/cli/shell-template.ts'
+import { expand, expandPattern, parseWordTemplate } from '../../src/cli/template.ts'
 
 /** What sh prints for a command made of a template. */
 function sh(template: string, values: { input?: string; index: number }): string {

@@ -1,47 +1,22 @@
 /** `batchmesh run`: its options, and the dry run. */
 import type { Command } from 'commander'
 import { MeshError, toMeshError } from '../../../protocols/errors.ts'
-import { entityIdSchema } from '../../../protocols/ids.ts'
-import type { Demand } from '../../../protocols/model/resources.ts'
-import { memoryMiB } from '../../../protocols/model/vm-sizes.ts'
 import { isOutOfReach } from '../../mesh/sessions.ts'
-import { parseArray } from '../array.ts'
-import { type Context, collect, integer, pairs, positive } from '../context.ts'
+import { type Context, collect, integer } from '../context.ts'
 import { durationMs, showBytes } from '../format.ts'
-import { RunPlan, type RunRequest } from './plan.ts'
-
-interface Options {
-  inputs?: string[]
-  array?: string
-  with?: string[]
-  outputs?: string[]
-  to?: string
-  reduce?: string
-  reduceOutputs?: string[]
-  stdout?: boolean
-  retries?: string
-  timeout?: string
-  cpus?: string
-  memory?: string
-  gpus?: string
-  slots?: string
-  label?: string[]
-  env?: string[]
-  jobId?: string
-  poolId?: string
-  dryRun?: boolean
-  retention?: string
-  detach?: boolean
-  quiet?: boolean
-}
+import { each } from './items.ts'
+import { RunPlan } from './plan.ts'
+import { type RunCommandOptions, requestOf } from './request.ts'
 
 export function register(program: Command, context: Context): void {
   const command = program
     .command('run')
     .description('Runs a command once for each input, wherever in the mesh there is room, and brings the results back.')
     .argument('[command...]', 'one string, run by sh -c; or, after --, a program and its arguments, run without a shell')
-    .option('-i, --inputs <glob>', 'files, one task each; may repeat', collect)
+    .option('-i, --inputs <glob>', 'files, one task each; - for a list on standard input; may repeat', collect)
+    .option('-0, --null', 'the list on standard input has NUL between its names, as find -print0 writes it')
     .option('-a, --array <indexes>', 'numbers instead of files, one task each: 0-999, 0-999:2, 1,5,9')
+    .option('--table <file>', 'rows of a .tsv or .csv file, one task each; the first row names the columns; - for standard input')
     .option('-w, --with <path>', 'directory or file that every task needs, staged once a machine, read-only; may repeat', collect)
     .option('--outputs <pattern>', 'files to keep of what a task makes, such as "*.png"; may repeat', collect)
     .option('-t, --to <dir>', 'directory here that outputs are written to, as they come')
@@ -62,21 +37,31 @@ export function register(program: Command, context: Context): void {
       '--retention <duration>',
       'delete the job, with its outputs in the mesh, so long after its end; default 7d, with --job-id never',
     )
+    .option('--try [number]', 'run only the first tasks, default one, and say how they went')
+    .option('--resume', 'run only what has not succeeded in an earlier run of the same command')
+    .option('--max-fails <number>', 'end the job when so many tasks have failed')
     .option('-n, --dry-run', 'only say what would be run')
     .option('-d, --detach', 'submit, print the job’s id and return')
     .option('-q, --quiet', 'no progress')
     .addHelpText('after', details)
-  context.action<Options>(command, (options, words) => run(context, options, words))
+  context.action<RunCommandOptions>(command, (options, words) => run(context, options, words))
 }
 
-async function run(context: Context, options: Options, words: string[]): Promise<number> {
+async function run(context: Context, options: RunCommandOptions, words: string[]): Promise<number> {
   if (options.detach === true && options.reduce !== undefined)
     throw usage(
       '--reduce cannot be detached: its inputs are known only when the other tasks have ended. Leave out --detach, or run it in a terminal multiplexer.',
     )
+  const tryCount = options.try === true ? 1 : integer(options.try, '--try', 1)
+  const maxFails = integer(options.maxFails, '--max-fails', 1)
+  const isDetached = options.detach === true
+  if (tryCount !== undefined && options.resume === true) throw usage('Give either --try or --resume.')
+  if (tryCount !== undefined && isDetached) throw usage('--try waits to see how its tasks went, so it cannot be detached.')
+  if (maxFails !== undefined && isDetached)
+    throw usage('--max-fails cannot be detached: it is this command that counts the failures. Leave out --detach.')
   const plan = new RunPlan(await requestOf(context, options, words))
   const retentionTimeMs = options.retention === undefined ? undefined : durationMs(options.retention, '--retention')
-  if (options.dryRun === true) return dryRun(context, plan, options.poolId)
+  if (options.dryRun === true) return dryRun(context, plan, options, tryCount)
   const mesh = await context.mesh()
   const { Run } = await import('./run.ts')
   return new Run(context, mesh, plan, {
@@ -84,47 +69,13 @@ async function run(context: Context, options: Options, words: string[]): Promise
     isOwnId: options.jobId === undefined,
     poolId: options.poolId,
     retentionTimeMs: retentionTimeMs ?? (options.jobId === undefined ? madeUpRetentionMs : undefined),
-    detach: options.detach === true,
+    tryCount,
+    maxFails,
+    resume: options.resume === true,
+    detach: isDetached,
     printsStdout: options.stdout === true,
     quiet: options.quiet === true,
   }).execute()
-}
-
-async function requestOf(context: Context, options: Options, words: string[]): Promise<RunRequest> {
-  const { cwd } = context.world
-  if (words.length === 0 || words[0] === '') throw usage("Give the command to run, such as: batchmesh run 'wc -l {input}' --inputs '*.txt'")
-  if (options.inputs !== undefined && options.array !== undefined) throw usage('Give either --inputs or --array.')
-  if (options.jobId !== undefined && !entityIdSchema.safeParse(options.jobId).success)
-    throw usage(`--job-id ${options.jobId}: an id is 1 to 64 characters of A-Z, a-z, 0-9, _ and -.`)
-  const { findInputs, findShared } = await import('./inputs.ts')
-  const shared = await findShared(options.with ?? [], cwd)
-  return {
-    // `run -- prog` has one word too, but is to be run as it is.
-    command: words.length === 1 && !context.hasDashes ? words[0]! : words,
-    inputs: options.inputs === undefined ? undefined : await findInputs(options.inputs, cwd, shared),
-    indexes: options.array === undefined ? undefined : parseArray(options.array),
-    shared,
-    outputs: options.outputs ?? [],
-    to: options.to,
-    reduce: options.reduce,
-    reduceOutputs: options.reduceOutputs ?? [],
-    env: pairs(options.env, '--env').map(([name, value]) => ({ name, value })),
-    retries: integer(options.retries, '--retries', -1),
-    timeoutMs: options.timeout === undefined ? undefined : durationMs(options.timeout, '--timeout'),
-    slots: integer(options.slots, '--slots', 1, 256),
-    demand: demandOf(options),
-  }
-}
-
-function demandOf(options: Options): Demand | undefined {
-  const demand: Demand = {
-    cores: positive(options.cpus, '--cpus'),
-    memoryMiB: options.memory === undefined ? undefined : memoryMiB(options.memory),
-    gpus: integer(options.gpus, '--gpus', 0),
-    labels: options.label === undefined ? undefined : Object.fromEntries(pairs(options.label, '--label')),
-  }
-  const asked = Object.entries(demand).filter(([, value]) => value !== undefined)
-  return asked.length === 0 ? undefined : Object.fromEntries(asked)
 }
 
 /** A job of a made-up name is asked for soon or never; until it is deleted its blobs take room at its home. */
@@ -139,13 +90,16 @@ function madeUpId(): string {
   return `run-${now}-${crypto.randomUUID().slice(0, 8)}`
 }
 
-async function dryRun(context: Context, plan: RunPlan, poolId: string | undefined): Promise<number> {
-  const { inputs = [], shared } = plan.request
-  const files = new Map(
-    [...inputs.filter(({ isShared }) => !isShared), ...shared.flatMap((one) => one.files)].map(({ source, size }) => [source, size]),
-  )
+async function dryRun(context: Context, plan: RunPlan, options: RunCommandOptions, tryCount = plan.count): Promise<number> {
+  const { poolId } = options
+  const count = Math.min(tryCount, plan.count)
+  const files = new Map<string, number>()
+  if (plan.items.hasInput)
+    for (const at of each([{ start: 0, end: count - 1, step: 1 }]))
+      for (const { isShared, source, size } of plan.items.files(at)) if (!isShared) files.set(source, size)
+  for (const { source, size } of plan.request.shared.flatMap((one) => one.files)) files.set(source, size)
   const uploadBytes = [...files.values()].reduce((sum, size) => sum + size, 0)
-  const commands = Array.from({ length: Math.min(3, plan.count) }, (_, at) => plan.commandLine(at))
+  const commands = Array.from({ length: Math.min(3, count) }, (_, at) => plan.commandLine(at))
   let machines: { name: string; slots: number }[] | undefined
   let details: string[]
   try {
@@ -160,6 +114,8 @@ async function dryRun(context: Context, plan: RunPlan, poolId: string | undefine
     if (!isOutOfReach(error)) throw error
     details = [toMeshError(error).message]
   }
+  if (options.resume === true)
+    details.push('What has succeeded before is left out. How much that is shows only when the inputs have been read and uploaded.')
   const shownMachines =
     machines === undefined
       ? 'not known'
@@ -168,13 +124,13 @@ async function dryRun(context: Context, plan: RunPlan, poolId: string | undefine
         : machines.map(({ name, slots }) => `${name} (${slots} ${slots === 1 ? 'slot' : 'slots'})`).join(', ')
   await context.one(
     [
-      ['tasks', `${plan.count}${plan.request.reduce === undefined ? '' : ' and one reduce step'}`],
-      ['commands', [...commands, ...(plan.count > 3 ? ['…'] : [])].join('\n')],
+      ['tasks', `${count}${plan.request.reduce === undefined || options.try !== undefined ? '' : ' and one reduce step'}`],
+      ['commands', [...commands, ...(count > 3 ? ['…'] : [])].join('\n')],
       ['to upload', `${showBytes(uploadBytes)} in ${files.size} ${files.size === 1 ? 'file' : 'files'}`],
       ['machines', shownMachines],
       ['notes', details.join('\n')],
     ],
-    { tasks: plan.count, commands, uploadBytes, uploadFiles: files.size, machines, details },
+    { tasks: count, commands, uploadBytes, uploadFiles: files.size, machines, details },
   )
   return 0
 }
@@ -184,7 +140,7 @@ function usage(message: string): MeshError {
 }
 
 const details = `
-Placeholders, in the command, in --outputs and in --to:
+Placeholders, in the command, in --outputs, in --to and in the values of --env:
   {input}   path of the input as the task sees it: as given when it lies below
             the current directory, else its name        frames/a.b.pov
   {base}    name with extension                         a.b.pov
@@ -192,6 +148,7 @@ Placeholders, in the command, in --outputs and in --to:
   {ext}     its last extension, without the dot         pov
   {dir}     directory                                   frames
   {index}   number of the task from 0, or the index of --array; {index:04} is 0007
+  {column}  with --table: the cell of that column; columns go before the names above
   {{        a brace
 They are quoted for the shell where they stand; do not quote them yourself.
 
@@ -199,6 +156,9 @@ Examples:
   batchmesh run 'povray +I{input} +O{name}.png' --inputs 'frames/*.pov' --outputs '*.png' --to out/
   batchmesh run './simulate --seed {index} > {index}.csv' --array 0-999 --with simulate --outputs '*.csv' \\
       --reduce 'cat *.csv > all.csv' --reduce-outputs all.csv --to results/
+  batchmesh run 'bwa mem ref/hg.fa {r1} {r2} > {sample}.sam' --table samples.tsv --inputs '{r1}' --inputs '{r2}' \\
+      --with ref --outputs '*.sam' --to 'out/{sample}/' --try
+  find /data -name '*.log' -print0 | batchmesh run 'grep -c ERROR {input}' --inputs - -0 --stdout
   batchmesh run --inputs '*.wav' --outputs '*.opus' --to . -- opusenc {input} {name}.opus
 
 Ctrl-C asks whether to stop the job, leave it running, or go on.

@@ -6,7 +6,7 @@ import { patternMatcher } from '../../../protocols/model/file-pattern.ts'
 import type { OutputEntry } from '../../../protocols/model/task.ts'
 import { fetchBlob, readBlob } from '../../mesh/blobs.ts'
 import type { Mesh } from '../../mesh/client.ts'
-import { writeWhole } from '../../mesh/files.ts'
+import { isSameFile, writeWhole } from '../../mesh/files.ts'
 import { readTaskFile } from '../../mesh/task-files.ts'
 import type { World } from '../world.ts'
 
@@ -16,6 +16,8 @@ export interface Output {
   blob: string
   size: number
   mode?: number
+  /** The job that made it, where it was an earlier one. */
+  jobId?: string
   /** Where it was written. */
   file?: string
 }
@@ -51,6 +53,8 @@ export class Results {
   readonly problems: string[] = []
   /** The first problem that keeps an output from whoever comes next, such as the reduce step. */
   missing: string | undefined
+  /** How many earlier tasks' standard output is not to be had any more. */
+  lostTexts = 0
   readonly #mesh: Mesh
   readonly #options: ResultOptions
   readonly #queue: TaskEvent[] = []
@@ -66,13 +70,39 @@ export class Results {
   /** Takes a completed task; returns at once. */
   add(task: TaskEvent): void {
     const { taskId } = task
-    if (this.#options.printsStdout(taskId)) this.#print(taskId, 'stdout.txt')
-    if (this.#options.printsStderr(taskId)) this.#print(taskId, 'stderr.txt')
+    const { jobId } = this.#options
+    if (this.#options.printsStdout(taskId)) this.#print({ jobId, taskId }, 'stdout.txt')
+    if (this.#options.printsStderr(taskId)) this.#print({ jobId, taskId }, 'stderr.txt')
     this.#queue.push(task)
     if (this.#working.size < tasksAtOnce) {
       const worker = this.#work().finally(() => this.#working.delete(worker))
       this.#working.add(worker)
     }
+  }
+
+  /**
+   * Takes the outputs of a task of an earlier job for those of task `taskId`. False, with nothing taken, when one of them is
+   * not to be had any more.
+   */
+  async keep(taskId: string, earlier: { jobId: string; taskId: string; outputs: readonly OutputEntry[] }): Promise<boolean> {
+    const { patterns, before } = await this.#options.expected(taskId)
+    const isWanted = patternMatcher(patterns)
+    const wanted = earlier.outputs.filter(({ path, blob }) => before.get(path) !== blob && isWanted(path))
+    const taken: Output[] = []
+    for (const entry of wanted) {
+      const output: Output = { taskId, ...entry, jobId: earlier.jobId }
+      try {
+        await this.#write(output)
+      } catch (error) {
+        if (this.#options.signal.aborted) throw error
+        for (const { file } of taken) if (file !== undefined) this.#writers.delete(file)
+        return false
+      }
+      taken.push(output)
+    }
+    this.outputs.push(...taken)
+    if (this.#options.printsStdout(taskId)) this.#print(earlier, 'stdout.txt')
+    return true
   }
 
   /** Resolves when all that was added is written and printed. */
@@ -115,12 +145,30 @@ export class Results {
   }
 
   async #take(output: Output): Promise<void> {
-    const { world, signal } = this.#options
     this.outputs.push(output)
-    const directory = this.#options.directory(output.taskId)
-    if (directory === undefined) return
-    const root = resolve(world.cwd, directory)
-    const file = join(root, output.path)
+    try {
+      await this.#write(output)
+    } catch (error) {
+      if (this.#options.signal.aborted) return
+      this.problems.push(
+        `${output.path} of task ${output.taskId} (blob ${output.blob}) could not be written to ${this.#place(output)?.file}: ${toMeshError(error).message}`,
+      )
+    }
+  }
+
+  #place({ taskId, path }: Output): { root: string; file: string } | undefined {
+    const directory = this.#options.directory(taskId)
+    if (directory === undefined) return undefined
+    const root = resolve(this.#options.world.cwd, directory)
+    return { root, file: join(root, path) }
+  }
+
+  /** Brings an output to its directory, if it has one. What is there already with the same content stays. */
+  async #write(output: Output): Promise<void> {
+    const { signal } = this.#options
+    const place = this.#place(output)
+    if (place === undefined) return
+    const { root, file } = place
     const other = this.#writers.get(file)
     if (other !== undefined) {
       this.problems.push(
@@ -136,30 +184,32 @@ export class Results {
       const { kind, size } = await fetchBlob(this.#mesh, output.blob, signal)
       if (kind !== 'file') throw new MeshError('BlobCorrupt', 'The blob is a directory, no file.')
       if (size !== output.size) throw new MeshError('BlobCorrupt', `The blob has ${size} bytes, but ${output.size} were reported.`)
-      await writeWhole(file, readBlob(this.#mesh, output.blob, size, signal), output.mode)
+      const pieces = () => readBlob(this.#mesh, output.blob, size, signal)
+      const isThere = output.jobId !== undefined && (await isSameFile(file, size, pieces))
+      if (!isThere) await writeWhole(file, pieces(), output.mode)
       output.file = file
     } catch (error) {
-      if (signal.aborted) return
-      this.problems.push(
-        `${output.path} of task ${output.taskId} (blob ${output.blob}) could not be written to ${file}: ${toMeshError(error).message}`,
-      )
+      this.#writers.delete(file)
+      throw error
     }
   }
 
   /** One task's text at a time, whole, in the order in which they ended. */
-  #print(taskId: string, name: 'stdout.txt' | 'stderr.txt'): void {
+  #print(task: { jobId: string; taskId: string }, name: 'stdout.txt' | 'stderr.txt'): void {
     const { world, jobId, signal } = this.#options
     const stream = name === 'stdout.txt' ? world.stdout : world.stderr
     this.#printed = this.#printed.then(async () => {
       try {
-        for await (const piece of readTaskFile(this.#mesh, { jobId, taskId }, name, { signal })) {
+        for await (const piece of readTaskFile(this.#mesh, { jobId: task.jobId, taskId: task.taskId }, name, { signal })) {
           this.#options.onPrint()
           await stream.write(piece)
         }
       } catch (error) {
         // A task that never ran has no such file; why it did not run is said with the failures.
         const { code, message } = toMeshError(error)
-        if (!signal.aborted && code !== 'FileNotFound') this.problems.push(`${name} of task ${taskId} cannot be read: ${message}`)
+        if (signal.aborted) return
+        if (task.jobId !== jobId) this.lostTexts += 1
+        else if (code !== 'FileNotFound') this.problems.push(`${name} of task ${task.taskId} cannot be read: ${message}`)
       }
     })
   }

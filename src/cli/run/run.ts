@@ -1,19 +1,24 @@
 /** One `batchmesh run`, from the first upload to the exit code. */
 import { MeshError, toMeshError } from '../../../protocols/errors.ts'
-import type { ResourceFile } from '../../../protocols/model/task.ts'
-import { Uploader } from '../../mesh/blobs.ts'
+import { arrayCount } from '../../../protocols/model/task-array.ts'
+import { severalAtOnce } from '../../mesh/batches.ts'
 import type { Mesh } from '../../mesh/client.ts'
 import { addTasks } from '../../mesh/submit.ts'
+import { RangeBuilder } from '../array.ts'
 import type { Context } from '../context.ts'
-import { showBytes, showDuration } from '../format.ts'
+import { digestName, type Earlier, findEarlier, requestDigest, sameTask } from './earlier.ts'
 import { Failures } from './failures.ts'
-import { follow } from './follow.ts'
+import { type FollowEnd, follow, SeenPositions } from './follow.ts'
 import { collision, gather } from './gather.ts'
 import { Interrupts } from './interrupts.ts'
+import { each, type Positions } from './items.ts'
 import { type RunPlan, reduceId } from './plan.ts'
 import { makeProgress, type Progress } from './progress.ts'
-import { type Output, Results } from './results.ts'
+import { type Outcome, report } from './report.ts'
+import { Results } from './results.ts'
+import { sendTasks } from './send.ts'
 import { explainSilence } from './silence.ts'
+import { type Uploads, upload } from './uploads.ts'
 
 export interface RunOptions {
   jobId: string
@@ -22,15 +27,25 @@ export interface RunOptions {
   poolId?: string
   /** The job is deleted so long after its end; undefined: never. */
   retentionTimeMs?: number
+  /** Only the first tasks are run. */
+  tryCount?: number
+  /** The job is ended when so many tasks have failed. */
+  maxFails?: number
+  /** What has succeeded in earlier runs is not run again. */
+  resume: boolean
   detach: boolean
   printsStdout: boolean
   quiet: boolean
 }
 
-/** Blobs of what a run brings along. */
-interface Uploads {
-  inputs: string[]
-  shared: ResourceFile[]
+/** What is to be run. */
+interface Work {
+  positions: Positions
+  count: number
+  /** How many tasks have succeeded before. */
+  kept: number
+  /** Reduce steps that have. */
+  reduces: ReadonlyMap<string, Earlier>
 }
 
 export class Run {
@@ -41,7 +56,6 @@ export class Run {
   readonly #progress: Progress
   readonly #interrupts: Interrupts
   readonly #failures = new Failures()
-  readonly #positions = new Map<string, number>()
   /** What lay in the reduce step's directory before it ran. */
   readonly #reduceInputs = new Map<string, string>()
   #reduceIsIn = false
@@ -58,26 +72,36 @@ export class Run {
     this.#options = options
     this.#progress = makeProgress(context.world, options.quiet)
     this.#interrupts = new Interrupts(context.world, this.#progress)
-    for (let at = 0; at < plan.count; at += 1) this.#positions.set(plan.taskId(at), at)
   }
 
   /** Answers the exit code. */
   async execute(): Promise<number> {
-    const { jobId } = this.#options
+    const { jobId, detach } = this.#options
     const { signal } = this.#interrupts
     try {
       // Without a coordinator there is nothing to upload for. From here on a lost one is waited for.
       await this.#checkNames()
-      const uploads = await this.#upload()
-      await this.#addJob()
-      await this.#submit(uploads)
-      this.#interrupts.allowDetach()
-      if (this.#options.detach) {
-        await this.#context.done(jobId, { jobId, tasks: this.#plan.count })
-        this.#context.say(`The job goes on by itself. Wait for it, and get its results: batchmesh job wait ${jobId} --to DIR`)
-        return 0
+      const chosen = this.#chosen()
+      const uploads = await upload(this.#mesh, this.#plan, chosen, this.#progress, signal)
+      const results = this.#results(uploads)
+      const work = await this.#workToDo(chosen, uploads, results)
+      if (work.count > 0) {
+        await this.#addJob()
+        const say = (line: string) => this.#context.say(line)
+        await sendTasks(this.#mesh, jobId, this.#plan, work.positions, uploads, { signal, say })
+        if (!this.#hasReduce) await this.#endByItself()
+        this.#interrupts.allowDetach()
+        if (detach) {
+          await this.#settle(results)
+          await this.#context.done(jobId, { jobId, tasks: work.count, ...(work.kept > 0 ? { kept: work.kept } : {}) })
+          this.#context.say(`The job goes on by itself. Wait for it, and get its results: batchmesh job wait ${jobId} --to DIR`)
+          return 0
+        }
+      } else if (!this.#hasReduce) {
+        await this.#settle(results)
+        return await this.#report(results, work, 'complete')
       }
-      return await this.#watch(uploads)
+      return await this.#watch(uploads, results, work)
     } catch (error) {
       if (signal.aborted) return await this.#left()
       await this.#giveUp('SubmissionFailed')
@@ -86,6 +110,33 @@ export class Run {
       this.#interrupts.close()
       this.#progress.stop()
     }
+  }
+
+  #chosen(): Positions {
+    const { tryCount } = this.#options
+    return tryCount === undefined ? this.#plan.all : [{ start: 0, end: Math.min(tryCount, this.#plan.count) - 1, step: 1 }]
+  }
+
+  /** All that was chosen, but for what has succeeded before, whose outputs are brought now. */
+  async #workToDo(chosen: Positions, uploads: Uploads, results: Results): Promise<Work> {
+    if (!this.#options.resume) return { positions: chosen, count: arrayCount({ indexes: [...chosen] }), kept: 0, reduces: new Map() }
+    const { tasks, reduces, active } = await findEarlier(this.#mesh, this.#plan, uploads, this.#interrupts.signal)
+    for (const id of active)
+      this.#context.say(
+        `Job ${id} of the same command goes on still: what it has not done yet is run here as well. To wait for it instead: batchmesh job wait ${id}`,
+      )
+    const kept = new Set<number>()
+    await severalAtOnce([...tasks], async ([at, earlier]) => {
+      if (await results.keep(this.#plan.taskId(at), earlier)) kept.add(at)
+    })
+    const lost = tasks.size - kept.size
+    if (lost > 0)
+      this.#context.say(`Outputs of ${lost} earlier ${lost === 1 ? 'task are' : 'tasks are'} not to be had any more; it is run again.`)
+    const built = new RangeBuilder()
+    for (const at of each(chosen)) if (!kept.has(at)) built.index(at)
+    const count = arrayCount({ indexes: built.ranges })
+    if (count > 0) this.#context.say(resumed(kept.size, count))
+    return { positions: built.ranges, count, kept: kept.size, reduces }
   }
 
   /** Wrong names are found before the upload; a task of a pool that does not exist would wait for it for ever. */
@@ -107,28 +158,12 @@ export class Run {
     )
   }
 
-  async #upload(): Promise<Uploads> {
-    const { inputs = [], shared } = this.#plan.request
-    const brought = inputs.filter(({ isShared }) => !isShared)
-    this.#progress.upload(
-      brought.reduce((sum, { size }) => sum + size, 0) +
-        shared.reduce((sum, { files }) => sum + files.reduce((s, { size }) => s + size, 0), 0),
-    )
-    const uploader = new Uploader(this.#mesh, { signal: this.#interrupts.signal, onBytes: (count) => this.#progress.uploaded(count) })
-    const staged: ResourceFile[] = []
-    for (const { path, source } of shared) staged.push({ filePath: path, blob: (await uploader.put(source)).id, shared: true })
-    const blobs = await uploader.putFiles(brought)
-    let next = 0
-    const ids = inputs.map(({ isShared }) => (isShared ? '' : blobs[next++]!.id))
-    this.#progress.stop()
-    return { inputs: ids, shared: staged }
-  }
-
   async #addJob(): Promise<void> {
     const { jobId, poolId, isOwnId, retentionTimeMs } = this.#options
     this.#job = 'sending'
     try {
-      const job = { id: jobId, poolId, retentionTimeMs, usesTaskDependencies: this.#plan.request.reduce !== undefined }
+      const metadata = [{ name: digestName, value: requestDigest(this.#plan.request) }]
+      const job = { id: jobId, poolId, retentionTimeMs, usesTaskDependencies: this.#hasReduce, metadata }
       await this.#mesh.control.call('addJob', job, { signal: this.#interrupts.signal, persist: true })
     } catch (error) {
       // A repeated request whose first answer was lost finds its own job.
@@ -154,21 +189,6 @@ export class Run {
     }
   }
 
-  async #submit(uploads: Uploads): Promise<void> {
-    const { jobId } = this.#options
-    const { signal } = this.#interrupts
-    const plan = this.#plan
-    const tasks = function* () {
-      for (let at = 0; at < plan.count; at += 1) {
-        const input = plan.request.inputs?.[at]
-        const own: ResourceFile[] = input === undefined || input.isShared ? [] : [{ filePath: input.path, blob: uploads.inputs[at]! }]
-        yield plan.spec(at, [...uploads.shared, ...own])
-      }
-    }
-    await addTasks(this.#mesh, jobId, tasks(), { signal, isOwnJob: true })
-    if (plan.request.reduce === undefined) await this.#endByItself()
-  }
-
   /** Now that all tasks are in, the job may end as soon as they are complete. */
   async #endByItself(): Promise<void> {
     const { signal } = this.#interrupts
@@ -179,33 +199,46 @@ export class Run {
     )
   }
 
-  async #watch(uploads: Uploads): Promise<number> {
-    const { jobId } = this.#options
-    const { signal } = this.#interrupts
+  #results(uploads: Uploads): Results {
+    const { jobId, printsStdout } = this.#options
     const plan = this.#plan
-    const isSingle = plan.count === 1 && plan.request.reduce === undefined
     const printsText = this.#context.isForPeople
-    const results = new Results(this.#mesh, {
+    return new Results(this.#mesh, {
       jobId,
       world: this.#context.world,
-      signal,
-      directory: (taskId) => (taskId === reduceId ? plan.reduceDirectory() : plan.directory(this.#positions.get(taskId) ?? 0)),
+      signal: this.#interrupts.signal,
+      directory: (taskId) => (taskId === reduceId ? plan.reduceDirectory() : plan.directory(plan.positionOf(taskId) ?? 0)),
       expected: (taskId) => {
         if (taskId === reduceId) return { patterns: plan.reduceOutputs(), before: this.#reduceInputs }
-        const at = this.#positions.get(taskId)
-        if (at === undefined) return { patterns: [], before: new Map() }
-        const input = plan.request.inputs?.[at]
-        return { patterns: plan.outputs(at), before: new Map(input === undefined ? [] : [[input.path, uploads.inputs[at]!]]) }
+        const at = plan.positionOf(taskId)
+        return at === undefined ? { patterns: [], before: new Map() } : { patterns: plan.outputs(at), before: uploads.before(at) }
       },
-      printsStdout: (taskId) => printsText && (isSingle || taskId === reduceId || this.#options.printsStdout),
-      printsStderr: () => printsText && isSingle,
+      printsStdout: (taskId) => printsText && (this.#isSingle || taskId === reduceId || printsStdout),
+      printsStderr: () => printsText && this.#isSingle,
       onPrint: () => this.#progress.clear(),
     })
-    const silence = explainSilence(this.#mesh, { jobId, taskId: plan.taskId(0) }, (line) => {
+  }
+
+  /** One task, whose text passes through. */
+  get #isSingle(): boolean {
+    const { count } = this.#plan
+    return Math.min(count, this.#options.tryCount ?? count) === 1 && !this.#hasReduce
+  }
+
+  get #hasReduce(): boolean {
+    return this.#plan.request.reduce !== undefined && this.#options.tryCount === undefined
+  }
+
+  async #watch(uploads: Uploads, results: Results, work: Work): Promise<number> {
+    const { jobId, maxFails } = this.#options
+    const { signal } = this.#interrupts
+    const plan = this.#plan
+    const hidesStderr = this.#isSingle && this.#context.isForPeople
+    const silence = explainSilence(this.#mesh, { jobId, taskId: plan.taskId(work.positions[0]?.start ?? 0) }, (line) => {
       this.#progress.clear()
       this.#context.say(line)
     })
-    const seen = new Set<string>()
+    const seen = new SeenPositions(plan.count, (taskId) => plan.positionOf(taskId))
     const until = (expected: number) =>
       follow(this.#mesh, jobId, {
         seen,
@@ -220,19 +253,26 @@ export class Run {
           else {
             this.#failed += 1
             // The whole stderr of a single task is printed anyway.
-            this.#failures.add(isSingle && printsText ? { ...task, stderrTail: undefined } : task)
+            this.#failures.add(hidesStderr ? { ...task, stderrTail: undefined } : task)
           }
           results.add(task)
         },
+        isEnough: () => maxFails !== undefined && this.#failed >= maxFails,
       })
-    this.#progress.tasks(plan.count)
-    let end: 'complete' | 'ended' | 'failed'
+    let end: FollowEnd | 'failed' = 'complete'
+    let count = work.count
     try {
-      end = await until(plan.count).finally(() => silence.stop())
-      await this.#settle(results)
-      if (end === 'complete' && plan.request.reduce !== undefined && (await this.#submitReduce(uploads, results))) {
-        this.#progress.tasks(plan.count + 1, 'reducing')
-        end = await until(plan.count + 1)
+      if (count > 0) {
+        this.#progress.tasks(count)
+        end = await until(count).finally(() => silence.stop())
+        if (end === 'enough') await this.#giveUp('MaxFails')
+        await this.#settle(results)
+      }
+      silence.stop()
+      if (end === 'complete' && this.#hasReduce && (await this.#submitReduce(uploads, results, work))) {
+        count += 1
+        this.#progress.tasks(count, 'reducing')
+        end = await until(count)
         await this.#settle(results)
       }
     } catch (error) {
@@ -241,10 +281,25 @@ export class Run {
       end = 'failed'
       await results.settled()
       results.problems.push(`Job ${jobId} could not be followed to its end: ${toMeshError(error).message}`)
-      if (plan.request.reduce !== undefined && !this.#reduceIsIn) await this.#giveUp('ReduceNotRun')
+      if (this.#hasReduce && !this.#reduceIsIn) await this.#giveUp('ReduceNotRun')
     }
+    return await this.#report(results, work, end)
+  }
+
+  async #report(results: Results, work: Work, end: FollowEnd | 'failed'): Promise<number> {
     this.#progress.stop()
-    return await this.#report(results, end)
+    const { jobId, quiet, maxFails, tryCount } = this.#options
+    const outcome: Outcome = {
+      jobId: this.#job === 'none' ? undefined : jobId,
+      succeeded: this.#succeeded,
+      failed: this.#failed,
+      kept: work.kept,
+      notRun: Math.max(0, work.count - this.#succeeded - this.#failed),
+      end,
+      ...(tryCount === undefined ? {} : { tried: work.positions }),
+    }
+    const options = { quiet, began: this.#began, maxFails }
+    return await report(this.#context, this.#mesh, this.#plan, results, this.#failures, outcome, options)
   }
 
   async #settle(results: Results): Promise<void> {
@@ -252,8 +307,8 @@ export class Run {
     this.#interrupts.signal.throwIfAborted()
   }
 
-  /** False when the reduce step cannot run. */
-  async #submitReduce(uploads: Uploads, results: Results): Promise<boolean> {
+  /** False when the reduce step cannot run, or has run before. */
+  async #submitReduce(uploads: Uploads, results: Results, work: Work): Promise<boolean> {
     const { jobId } = this.#options
     const { signal } = this.#interrupts
     let problem = this.#failed > 0 ? `${this.#failed} of its tasks failed` : (results.missing ?? collision(results.outputs))
@@ -261,7 +316,18 @@ export class Run {
       for (const { path, blob } of results.outputs) this.#reduceInputs.set(path, blob)
       try {
         const files = await gather(this.#mesh, results.outputs, signal)
-        await addTasks(this.#mesh, jobId, [this.#plan.reduceSpec([...uploads.shared, ...files])], { signal, isOwnJob: true })
+        const spec = this.#plan.reduceSpec([...uploads.shared, ...files], work.positions)
+        const earlier = work.reduces.get(sameTask(spec))
+        if (earlier !== undefined && (await results.keep(reduceId, earlier))) {
+          await this.#settle(results)
+          this.#context.say(`The reduce step had succeeded before, on the same files (job ${earlier.jobId}).`)
+          if (this.#job !== 'none') await this.#endByItself()
+          return false
+        }
+        // Nothing else had to be run.
+        if (this.#job === 'none') await this.#addJob()
+        this.#interrupts.allowDetach()
+        await addTasks(this.#mesh, jobId, [spec], { signal, isOwnJob: true })
         this.#reduceIsIn = true
       } catch (error) {
         if (signal.aborted) throw error
@@ -278,54 +344,6 @@ export class Run {
     return true
   }
 
-  async #report(results: Results, end: 'complete' | 'ended' | 'failed'): Promise<number> {
-    const { jobId } = this.#options
-    const context = this.#context
-    const notRun = this.#plan.count - this.#positionsSeen()
-    if (context.format === 'json' || context.hasQuery) {
-      await context.one([], {
-        jobId,
-        succeeded: this.#succeeded,
-        failed: this.#failed,
-        notRun,
-        outputs: results.outputs,
-        failures: this.#failures.groups,
-        problems: results.problems,
-      })
-    } else if (results.outputs.length > 0 && (context.format === 'tsv' || this.#plan.request.to === undefined)) {
-      await context.list<Output>(
-        [
-          { title: 'task', value: (o) => o.taskId },
-          { title: 'path', value: (o) => o.path },
-          { title: 'size', value: (o) => showBytes(o.size), right: true },
-          { title: 'blob', value: (o) => o.blob },
-          ...(this.#plan.request.to === undefined ? [] : [{ title: 'file', value: (o: Output) => o.file }]),
-        ],
-        results.outputs,
-      )
-    }
-    for (const line of this.#failures.lines()) context.say(line)
-    for (const problem of results.problems) context.say(`batchmesh: ${problem}`)
-    if (end === 'ended' && notRun > 0) context.say(`batchmesh: the job was ended before ${notRun} of its tasks ran`)
-    if (end === 'complete' && this.#failed === 0) {
-      const made = results.outputs.map(({ taskId, path }) => ({ path, at: this.#positions.get(taskId) }))
-      for (const pattern of this.#plan.unmatched(made)) context.say(`batchmesh: ${pattern} named no file that was made`)
-    }
-    const isGood = this.#failed === 0 && results.problems.length === 0 && end === 'complete'
-    if (!this.#options.quiet) {
-      const written = results.outputs.filter(({ file }) => file !== undefined).length
-      const files = this.#plan.request.to === undefined ? '' : `, ${written} ${written === 1 ? 'file' : 'files'} written`
-      context.say(
-        `${this.#succeeded} succeeded, ${this.#failed} failed${files} in ${showDuration(Date.now() - this.#began)} (job ${jobId})`,
-      )
-    }
-    return isGood ? 0 : 1
-  }
-
-  #positionsSeen(): number {
-    return Math.min(this.#plan.count, this.#succeeded + this.#failed)
-  }
-
   /** Ends as the user decided at the interruption. */
   async #left(): Promise<number> {
     const { jobId } = this.#options
@@ -340,10 +358,17 @@ export class Run {
       })
       context.say(`batchmesh: interrupted; job ${jobId} is being stopped`)
     } else {
-      const reduce =
-        this.#plan.request.reduce !== undefined && !this.#reduceIsIn ? ' Its reduce step has not been submitted and will not run.' : ''
-      context.say(`batchmesh: detached; job ${jobId} goes on.${reduce} Wait for it: batchmesh job wait ${jobId}`)
+      const reduce = this.#hasReduce && !this.#reduceIsIn ? ' Its reduce step has not been submitted and will not run.' : ''
+      const fails = this.#options.maxFails === undefined ? '' : ' Nobody counts its failures any more (--max-fails).'
+      context.say(`batchmesh: detached; job ${jobId} goes on.${reduce}${fails} Wait for it: batchmesh job wait ${jobId}`)
     }
     return 130
   }
+}
+
+function resumed(kept: number, count: number): string {
+  const tasks = count === 1 ? '1 task is' : `${count} tasks are`
+  return kept === 0
+    ? `Nothing of it has succeeded before: ${tasks} run.`
+    : `${kept} ${kept === 1 ? 'task' : 'tasks'} had succeeded before; ${tasks} run.`
 }
