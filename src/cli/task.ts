@@ -7,6 +7,7 @@ import { shellHint } from '../../protocols/model/command-line.ts'
 import type { TaskState, TaskView } from '../../protocols/model/task.ts'
 import { memoryMiB } from '../../protocols/model/vm-sizes.ts'
 import type { Mesh } from '../mesh/client.ts'
+import { parseArray } from './array.ts'
 import { type Context, collect, given, integer, pairs, positive, taskRef } from './context.ts'
 import { parseDependencies } from './dependencies.ts'
 import { durationMs, showDuration, showTime } from './format.ts'
@@ -136,6 +137,8 @@ interface CreateOptions {
   taskId?: string
   commandLine?: string
   jsonFile?: string
+  array?: string
+  idPrefix?: string
   environmentSettings?: string[]
   resourceFiles?: string[]
   outputs?: string[]
@@ -154,7 +157,7 @@ function create(group: Command, context: Context): void {
   const command = group
     .command('create')
     .description('Adds a task to a job, or those of a JSON file.')
-    .argument('[task]', 'JOB/TASK; with --json-file JOB')
+    .argument('[task]', 'JOB/TASK; with --json-file or --array JOB')
     .option('--job-id <id>')
     .option('--task-id <id>')
     .option('--id <id>', 'the same as --task-id')
@@ -171,15 +174,19 @@ function create(group: Command, context: Context): void {
     .option('--memory <amount>', 'such as 4GiB')
     .option('--gpus <number>')
     .option('--label <name=value>', 'only on machines with this label; may repeat', collect)
+    .option('--array <indexes>', 'many tasks, one a number: 0-999, 0-999:2, 1,5,9; {index} is the number, {index:05} with zeros')
+    .option('--id-prefix <text>', 'with --array: in front of the number in the ids of the tasks')
     .option('--json-file <file>', 'one task or an array, in Azure’s shape; - for standard input')
     .addHelpText(
       'after',
       `
 Examples:
   batchmesh task create render/0042 --command-line 'povray +Iscene.pov' --resource-files scene.pov=./scene.pov --outputs '*.png'
+  batchmesh task create render --array 0-999:2 --command-line 'povray +Iscene.pov +K{index} +Oframe{index:04}.png' --outputs '*.png'
   batchmesh task create render --json-file tasks.json`,
     )
   context.action<CreateOptions>(command, async (options, [word]) => {
+    const ranges = options.array === undefined ? undefined : parseArray(options.array)
     const { jobId, tasks } = await tasksOf(word, options, context)
     const mesh = await context.mesh()
     const { addTasks } = await import('../mesh/submit.ts')
@@ -189,12 +196,35 @@ Examples:
       const hint = shellHint(commandLine)
       if (hint !== undefined) context.say(`hint: ${hint}`)
     }
+    if (ranges !== undefined) {
+      const { addArray, arrayOf } = await import('./task-array.ts')
+      const added = await addArray(mesh, jobId, arrayOf(ranges, options.idPrefix, uploaded[0]!))
+      const { count, firstTaskId, lastTaskId } = added
+      await context.done(`${count} tasks, ${jobId}/${firstTaskId} to ${lastTaskId}.`, { jobId, ...added })
+      return
+    }
     await addTasks(mesh, jobId, specs)
     await context.list(
       [{ title: 'id', value: (id: string) => id }],
       specs.map(({ id }) => `${jobId}/${id}`),
     )
   })
+}
+
+/** With --array the ids are made of the numbers; the one given here stands for them until then. */
+function refOf(word: string | undefined, options: CreateOptions): { jobId: string; taskId: string } {
+  const taskId = options.taskId ?? options.id
+  if (options.array === undefined) {
+    if (options.idPrefix === undefined) return taskRef(word, { jobId: options.jobId, taskId })
+    throw new MeshError('InvalidPropertyValue', '--id-prefix belongs to --array.')
+  }
+  const jobId = given(options.jobId ?? word, 'job')
+  if (taskId !== undefined || jobId.includes('/'))
+    throw new MeshError(
+      'InvalidPropertyValue',
+      'With --array name the job only: the ids of its tasks are the numbers. --id-prefix puts a text in front.',
+    )
+  return { jobId, taskId: 'array' }
 }
 
 async function tasksOf(
@@ -204,10 +234,11 @@ async function tasksOf(
 ): Promise<{ jobId: string; tasks: JsonObject[] }> {
   if (options.jsonFile !== undefined) {
     if (options.commandLine !== undefined) throw new MeshError('InvalidPropertyValue', 'Give either --json-file or --command-line.')
+    if (options.array !== undefined) throw new MeshError('InvalidPropertyValue', 'Give either --json-file or --array.')
     const tasks = tasksFromJson(await readJson(options.jsonFile, context.world))
     return { jobId: given(options.jobId ?? word, 'job'), tasks }
   }
-  const ref = taskRef(word, { jobId: options.jobId, taskId: options.taskId ?? options.id })
+  const ref = refOf(word, options)
   const resources = {
     cores: positive(options.cpus, '--cpus'),
     memoryMiB: options.memory === undefined ? undefined : memoryMiB(options.memory),

@@ -57,6 +57,8 @@ export class FakeMesh implements FakeBlobs {
   readonly openUploads = new Map<number, Buffer[]>()
   /** Tasks wait until this resolves. */
   gate: Promise<void> = Promise.resolve()
+  /** A task waits until what this answers resolves. */
+  gateOf: (taskId: string) => Promise<void> | undefined = () => undefined
   /** Called before a request is answered; may throw. */
   onCall: (name: string, request: unknown) => void | Promise<void> = () => {}
   /** What a machine says that a task made; a dishonest one says something else. */
@@ -245,6 +247,7 @@ export class FakeMesh implements FakeBlobs {
 
   async #run(jobId: string, taskId: string): Promise<void> {
     await this.gate
+    await this.gateOf(taskId)
     const job = this.#job(jobId)
     const task = this.#task(jobId, taskId)
     if (job.state !== 'active') return

@@ -110,7 +110,7 @@ export function tableItems({ columns, rows }: Table, { staged, paths }: RowFiles
   const places = new Map(columns.map((name, at) => [name, at]))
   return {
     kind: 'table',
-    hasInput: staged.length > 0,
+    hasInput: (staged[0]?.length ?? 0) > 0,
     count: rows.length,
     lastIndex: rows.length - 1,
     columns: new Set(columns),

@@ -90,8 +90,9 @@ export async function report(
   }
   if (!options.quiet) {
     for (const line of tried === undefined ? [] : triedLines(tried, jobId!)) context.say(line)
-    const written = results.outputs.filter(({ file }) => file !== undefined).length
-    const files = plan.request.to === undefined ? '' : `, ${written} ${written === 1 ? 'file' : 'files'} written`
+    const { written } = results
+    const files =
+      plan.request.to === undefined || (kept > 0 && written === 0) ? '' : `, ${written} ${written === 1 ? 'file' : 'files'} written`
     const earlier = kept === 0 ? '' : `${kept} had succeeded before, `
     if (jobId === undefined) context.say(`${plan.count === 1 ? 'The task' : `All ${plan.count} tasks`} had succeeded before${files}.`)
     else

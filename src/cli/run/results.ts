@@ -53,6 +53,8 @@ export class Results {
   readonly problems: string[] = []
   /** The first problem that keeps an output from whoever comes next, such as the reduce step. */
   missing: string | undefined
+  /** Files that were written; those that were there already are not. */
+  written = 0
   /** How many earlier tasks' standard output is not to be had any more. */
   lostTexts = 0
   readonly #mesh: Mesh
@@ -186,7 +188,10 @@ export class Results {
       if (size !== output.size) throw new MeshError('BlobCorrupt', `The blob has ${size} bytes, but ${output.size} were reported.`)
       const pieces = () => readBlob(this.#mesh, output.blob, size, signal)
       const isThere = output.jobId !== undefined && (await isSameFile(file, size, pieces))
-      if (!isThere) await writeWhole(file, pieces(), output.mode)
+      if (!isThere) {
+        await writeWhole(file, pieces(), output.mode)
+        this.written += 1
+      }
       output.file = file
     } catch (error) {
       this.#writers.delete(file)
