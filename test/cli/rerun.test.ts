@@ -18,7 +18,7 @@ describe('job rerun', () => {
     lab.files({ gate: '' })
     const again = await lab.run('job', 'rerun', 'j', '--failed')
     expect(again.code).toBe(0)
-    expect(again.stderr).toMatch(/2 tasks run again, as job j-r2\.[^]*2 succeeded, 0 failed \(job j-r2\)/)
+    expect(again.stderr).toMatch(/2 tasks run again, as job j-r2\.[\s\S]*2 succeeded, 0 failed \(job j-r2\)/)
     expect(ids('j-r2')).toEqual(['0001', '0003'])
     expect(job('j-r2').tasks.get('0001')!.spec).toEqual(job('j').tasks.get('0001')!.spec)
     expect(job('j-r2')).toMatchObject({ state: 'completed' })
@@ -42,7 +42,7 @@ describe('job rerun', () => {
     lab.files({ gate: '' })
     const again = await lab.run('job', 'rerun', 'a', '--failed')
     expect(again.code).toBe(0)
-    expect(again.stderr).toMatch(/4 tasks run again in job a\.[^]*5 succeeded, 0 failed \(job a\)/)
+    expect(again.stderr).toMatch(/4 tasks run again in job a\.[\s\S]*5 succeeded, 0 failed \(job a\)/)
     expect([...lab.mesh.jobs.keys()]).toEqual(['a'])
   })
 
