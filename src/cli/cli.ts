@@ -30,6 +30,7 @@ const groups: Record<string, Group> = {
   mesh: { summary: 'back the mesh up, or put it back', load: () => import('./mesh.ts') },
   version: { summary: 'versions of this program, the node and the mesh', load: () => import('./version.ts') },
   config: { summary: 'show what is set for this machine and this user, and where', load: () => import('./config.ts') },
+  completion: { summary: 'print the script that completes commands in a shell', load: () => import('./completion.ts') },
   blob: { summary: 'put, get and keep content-addressed files', load: () => import('./blob.ts') },
 }
 
@@ -74,6 +75,10 @@ export async function runCli(argv: readonly string[], world: World): Promise<num
     if (wanted === undefined && argv.some((word) => word === '--version' || word === '-V')) {
       await world.stdout.write(`${version}\n`)
       return exitCodes.success
+    }
+    if (wanted === '__complete') {
+      const { complete } = await import('./complete.ts')
+      return await complete(context, argv.slice(argv.indexOf(wanted) + 1))
     }
     const program = await build(wanted === undefined ? [] : [wanted])
     program.on('option:debug', () => {
