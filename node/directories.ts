@@ -31,6 +31,7 @@ export class Directories {
   readonly node: { shared: string; startup: string; applications: string; fsmounts: string; volatile: string; workitems: string }
   readonly #jobs = new Map<JobUid, string>()
   readonly #running = new Set<string>()
+  readonly #own = new Set<string>()
   #trash = 0
 
   /** Makes the node's directories under `root` and finds the jobs that are there. */
@@ -96,6 +97,24 @@ export class Directories {
     return paths
   }
 
+  /**
+   * Makes a directory for what the node itself keeps for a job, anew: `+<name>`, which is no task's. Tasks of the job see
+   * it; it belongs to `owner`, or is the node's and open to read. What an earlier process left goes with the next sweep.
+   */
+  makeOwn(jobUid: JobUid, jobId: string, name: string, owner: Owner | undefined): string {
+    const path = join(this.openJob(jobUid, jobId), `+${name}`)
+    if (statOf(path) !== undefined) this.#discard(path)
+    makeDirectory(path, owner === undefined ? 0o755 : 0o700)
+    if (owner !== undefined) chownSync(path, owner.uid, owner.gid)
+    this.#own.add(path)
+    return path
+  }
+
+  async removeOwn(path: string): Promise<void> {
+    await removeTree(path)
+    this.#own.delete(path)
+  }
+
   /** Closes an ended attempt's directory to all later tasks; it is removed `retentionMs` after `now`. */
   seal(attempt: Attempt, now: number, retentionMs = defaultRetentionMs): void {
     this.#running.delete(attemptKey(attempt))
@@ -122,7 +141,11 @@ export class Directories {
     for (const [jobUid, job] of this.#jobs) {
       for (const name of await readdir(job)) {
         const taskDir = join(job, name)
-        if (this.#isRunning(jobUid, name)) continue
+        if (this.#isRunning(jobUid, name) || this.#own.has(taskDir)) continue
+        if (name.startsWith('+')) {
+          await removeTree(taskDir)
+          continue
+        }
         const stat = await lstat(taskDir)
         if ((stat.mode & stickyBit) === 0) sealDirectory(taskDir, now + defaultRetentionMs)
         else if (stat.mtimeMs <= now) {
@@ -140,7 +163,7 @@ export class Directories {
     const job = this.#jobs.get(jobUid)
     if (job === undefined) return
     for (const name of await readdir(job)) {
-      if (!this.#isRunning(jobUid, name)) await removeTree(join(job, name))
+      if (!this.#isRunning(jobUid, name) && !this.#own.has(join(job, name))) await removeTree(join(job, name))
     }
     if (!this.#hasRunning(jobUid)) this.#forgetIfEmpty(jobUid, job)
   }

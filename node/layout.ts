@@ -15,6 +15,8 @@ export interface Layout {
   /** Open to task users, as far as directories.ts and staging.ts let them in. */
   readonly tasks: string
   readonly shared: string
+  /** Copies of the program of thread tasks, where tasks cannot read the installed one; open to everybody. */
+  readonly runtime: string
 }
 
 export function layoutOf(dataDir: string): Layout {
@@ -29,6 +31,7 @@ export function layoutOf(dataDir: string): Layout {
     log: at('log'),
     tasks: at('tasks'),
     shared: at('shared'),
+    runtime: at('runtime'),
   }
 }
 

@@ -291,6 +291,14 @@ export class Ledger {
     return node !== undefined && fitsIn(this.#total(node), need, node === this.#default)
   }
 
+  /** The memory that a task should be content with, in MiB: what it asked for, else its slots' part of its node's. */
+  memoryShareMiB(nodeId: string, { slots, demand }: Need): number {
+    const node = this.#byNodeId.get(nodeId)
+    if (node === undefined || demand.memoryMiB !== undefined) return demand.memoryMiB ?? 0
+    const total = this.#total(node)
+    return (total.memoryMiB * slots) / Math.max(slots, total.slots)
+  }
+
   isDefault(nodeId: string): boolean {
     return nodeId !== '' && nodeId === this.#default.nodeId
   }

@@ -11,6 +11,7 @@ import { serverSession } from '../protocols/rpc.ts'
 import { type BlobExchange, startBlobExchange } from './blobs.ts'
 import { Directories } from './directories.ts'
 import { leftLanes, startExecutor } from './executors/executor.ts'
+import { canRunThreads, startThreads } from './executors/threads/threads.ts'
 import { filesHandlers } from './files.ts'
 import { createHost, type Host } from './host.ts'
 import { openJournal } from './journal.ts'
@@ -126,6 +127,9 @@ export async function startNode(options: NodeOptions): Promise<MeshNode> {
     closers.push(() => exchange.close())
     const staging = createStaging({ store, exchange, sharedDir: layout.shared, homePeer: () => membership.founderPeer, log: logger })
 
+    const threads = startThreads({ executor, staging, directories, runtimeDir: layout.runtime, sharedDir: layout.shared })
+    closers.push(() => threads.close())
+
     let diskFreeMiB = await freeDiskMiB(dataDir)
     const name = options.name ?? hostname()
     const machine = (): MachineDescription => ({
@@ -138,6 +142,7 @@ export async function startNode(options: NodeOptions): Promise<MeshNode> {
       arch: process.arch,
       version: options.version,
       isolation: executor.tier,
+      features: canRunThreads() ? ['threads'] : [],
       addresses: host.addresses().slice(0, 64),
       nodeRootDir: layout.tasks,
     })
@@ -148,6 +153,7 @@ export async function startNode(options: NodeOptions): Promise<MeshNode> {
       machine,
       capacity,
       executor,
+      threads,
       staging,
       directories,
       journal,

@@ -5,6 +5,7 @@
 import type { Attempt, JobUid, PeerIdText } from '../protocols/ids.ts'
 import type { IsolationTier } from '../protocols/model/machine.ts'
 import type { FailureInfo, OutputEntry, OutputFile, ResourceFile } from '../protocols/model/task.ts'
+import type { ThreadError, ThreadTask } from '../protocols/model/thread-task.ts'
 
 /** User and group that a task's processes have; undefined where the node is not root and tasks run as its own user. */
 export interface Owner {
@@ -22,6 +23,8 @@ export interface StartRequest {
   /** Files that get the standard output and error; made anew. Standard input is empty. */
   stdoutPath: string
   stderrPath: string
+  /** Named pipes that become its descriptors 3, to read from, and 4, to write to. Their other ends must be open. */
+  pipes?: { in: string; out: string }
 }
 
 export interface Ended {
@@ -56,6 +59,46 @@ export interface Executor {
   close(): Promise<void>
 }
 
+/** A function to call in a thread (protocols/model/thread-task.ts). */
+export interface CallRequest {
+  thread: ThreadTask
+  /** Arguments that are a blob lie in {@link argsFileName} of the task's directory. */
+  paths: TaskPaths
+  /** The whole environment that the function sees. */
+  env: Readonly<Record<string, string>>
+  /** Most that its heap may grow to. */
+  heapMiB: number
+}
+
+/** How a call ended. The exit code is 0 after it returned, 1 after it threw, else that of process.exit, or 128 and a signal's number. */
+export interface Called extends Ended {
+  /** Absent when it returned. */
+  failureInfo?: FailureInfo
+  error?: ThreadError
+  /** What it returned: the serialised value, or the name of a file in the task's directory that holds it. */
+  value?: { bytes: Uint8Array } | { file: string }
+}
+
+/** A place for one call at a time, in a child process of the job. */
+export interface Seat {
+  /** Who the task's files must belong to. */
+  readonly owner: Owner | undefined
+  /**
+   * Calls a function to its end. Aborting `signal` ends its thread. Throws TaskFailure when the module cannot be had, or
+   * ThreadHostLost when the child ended under several calls; rejects with another error only if the child or its lane broke.
+   */
+  call(request: CallRequest, signal: AbortSignal, onStart?: (startTime: number) => void): Promise<Called>
+  release(): void
+}
+
+/** Calls functions of jobs, in child processes on lanes: the threads of a job share one, jobs share none. */
+export interface ThreadExecutor {
+  seat(job: { jobUid: JobUid; jobId: string }): Promise<Seat>
+  /** Ends all that runs for a job, and what was kept for it. */
+  endJob(jobUid: JobUid): Promise<void>
+  close(): Promise<void>
+}
+
 /** A failure that is the task's outcome, not the node's: it carries what the report will say. */
 export class TaskFailure extends Error {
   override readonly name = 'TaskFailure'
@@ -82,6 +125,8 @@ export interface Staging {
     to: { home: PeerIdText; jobUid: JobUid },
     signal: AbortSignal,
   ): Promise<OutputEntry[]>
+  /** Like {@link collect}, for the one file of this name in `dir`, which is removed then. */
+  keep(name: string, dir: string, to: { home: PeerIdText; jobUid: JobUid }, signal: AbortSignal): Promise<OutputEntry>
   /** Nothing runs in `wd` any more: inputs that it shared with others may make room. */
   done(wd: string): Promise<void>
 }
@@ -104,6 +149,9 @@ export interface TaskDirectories {
   openJob(jobUid: JobUid, jobId: string): string
   /** Makes the directory of an attempt, anew and owned by `owner`. */
   make(attempt: Attempt, jobId: string, owner: Owner | undefined): TaskPaths
+  /** Makes a directory of the node's own beside those of a job's tasks, anew; it is not kept when the node ends. */
+  makeOwn(jobUid: JobUid, jobId: string, name: string, owner: Owner | undefined): string
+  removeOwn(path: string): Promise<void>
   /** Nothing of the attempt runs any more and its outputs are kept: its retention begins. */
   seal(attempt: Attempt, now: number, retentionMs?: number): void
   /** Removes what ended attempts of a job left. */

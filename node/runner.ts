@@ -9,13 +9,28 @@
 import type { Attempt } from '../protocols/ids.ts'
 import type { Grant, JobBrief } from '../protocols/leases.ts'
 import { splitCommandLine } from '../protocols/model/command-line.ts'
-import type { FailureInfo, Outcome, OutputEntry, TaskSpec } from '../protocols/model/task.ts'
+import type { FailureInfo, Outcome, OutputEntry, ResourceFile, TaskSpec } from '../protocols/model/task.ts'
+import type { ThreadTask } from '../protocols/model/thread-task.ts'
 import { type NodeFacts, nodeEnvironment, taskEnvironment } from './environment.ts'
-import { type Ended, type Executor, type Lane, type Log, type Staging, type TaskDirectories, TaskFailure, type TaskPaths } from './ports.ts'
+import { argsFileName } from './executors/threads/messages.ts'
+import {
+  type Called,
+  type Ended,
+  type Executor,
+  type Lane,
+  type Log,
+  type Seat,
+  type Staging,
+  type TaskDirectories,
+  TaskFailure,
+  type TaskPaths,
+  type ThreadExecutor,
+} from './ports.ts'
 import { explainExit, readTail } from './post-mortem.ts'
 
 export interface RunnerParts {
   executor: Executor
+  threads: ThreadExecutor
   staging: Staging
   directories: TaskDirectories
   /** Milliseconds since 1970. */
@@ -29,6 +44,8 @@ export interface Work {
   job: JobBrief
   node: NodeFacts
   gang?: Grant['gang']
+  /** The memory that it should be content with: the heap of a function that says nothing else. */
+  memoryMiB: number
 }
 
 /** What the runner tells while it goes on. `started` comes again if the lane broke and the task starts anew; the others once at most. */
@@ -47,6 +64,7 @@ const timeIsUp = new Error('The task ran longer than its maxWallClockTime.')
 const maxTimerMs = 2 ** 31 - 1
 /** A lane that breaks under a task is the node's fault: the attempt is tried again, with a fresh lane and directory. */
 const maxLaneFailures = 3
+const heapStepMiB = 64
 /** Of stderr.txt, for the report of a failed attempt. */
 const stderrTailBytes = 2048
 
@@ -90,10 +108,10 @@ class Run {
 
   async whole(startTime: number): Promise<Outcome> {
     const limit = new Limit(this.#work.spec.constraints?.maxWallClockTimeMs, this.#stop)
-    let ended: Ended | undefined
+    let ended: Ended | Called | undefined
     let failureInfo: FailureInfo | undefined
     try {
-      ended = await this.#onLane(limit.signal)
+      ended = await this.#onNode(limit.signal)
     } catch (error) {
       if (!limit.expired) throw error
     } finally {
@@ -103,9 +121,14 @@ class Run {
     this.#stop.throwIfAborted()
     const paths = this.#paths
     if (limit.expired && ended?.killed !== false) failureInfo = timeFailure(this.#work.spec)
+    else if (ended !== undefined && 'failureInfo' in ended) failureInfo = ended.failureInfo
     else if (ended !== undefined && ended.exitCode !== 0) failureInfo = this.#explain(ended, paths!)
     const outcome: Outcome = { exitCode: ended?.exitCode, failureInfo, startTime, endTime: ended?.endTime ?? this.#parts.now() }
-    if (ended !== undefined && paths !== undefined) await this.#keepOutputs(outcome, paths)
+    if (ended !== undefined && 'error' in ended) outcome.threadError = ended.error
+    if (ended !== undefined && paths !== undefined) {
+      if ('value' in ended && ended.value !== undefined) await this.#keepValue(outcome, ended.value, paths)
+      await this.#keepOutputs(outcome, paths)
+    }
     if (outcome.failureInfo !== undefined && paths !== undefined) outcome.stderrTail = readTail(paths.stderr, stderrTailBytes)
     return outcome
   }
@@ -114,43 +137,63 @@ class Run {
     return explainExit(ended.exitCode, splitCommandLine(this.#work.spec.commandLine)[0]!, paths.wd, this.#env(paths).PATH ?? '')
   }
 
-  async #onLane(signal: AbortSignal): Promise<Ended> {
-    const { executor, directories, log } = this.#parts
-    const { attempt, job } = this.#work
+  /** Runs the task's program on a lane, or calls its function in a thread. */
+  async #onNode(signal: AbortSignal): Promise<Ended | Called> {
+    const { executor, threads, directories, log } = this.#parts
+    const { attempt, job, spec } = this.#work
     directories.openJob(attempt.jobUid, job.jobId)
     for (let failures = 1; ; failures += 1) {
-      let lane: Lane | undefined
+      let place: Lane | Seat | undefined
       try {
-        lane = await executor.lane(attempt.jobUid)
+        place = spec.thread === undefined ? await executor.lane(attempt.jobUid) : await threads.seat(job)
         signal.throwIfAborted()
-        return await this.#program(lane, signal)
+        return 'call' in place ? await this.#function(place, spec.thread!, signal) : await this.#program(place, signal)
       } catch (error) {
         if (error instanceof TaskFailure || signal.aborted || failures >= maxLaneFailures) throw error
         log.warn({ err: error, attempt, failures }, 'the lane of a task broke; the task starts again')
         if (this.#paths !== undefined) directories.seal(attempt, this.#parts.now(), 0)
       } finally {
-        lane?.release()
+        place?.release()
       }
     }
   }
 
-  async #program(lane: Lane, signal: AbortSignal): Promise<Ended> {
-    const { directories, staging } = this.#parts
-    const { attempt, spec, job, gang } = this.#work
-    const argv = words(spec.commandLine)
-    const paths = directories.make(attempt, job.jobId, lane.owner)
+  /** The directory of the attempt, anew. */
+  #place({ owner }: Lane | Seat): TaskPaths {
+    const { attempt, job } = this.#work
+    const paths = this.#parts.directories.make(attempt, job.jobId, owner)
     if (this.#paths === undefined) this.#watcher.placed(paths)
     this.#paths = paths
+    return paths
+  }
+
+  async #stage(files: readonly ResourceFile[] | undefined, dir: string, { owner }: Lane | Seat, signal: AbortSignal): Promise<void> {
+    if (files === undefined || files.length === 0) return
+    await this.#parts.staging.stage(files, dir, owner, signal)
+    signal.throwIfAborted()
+  }
+
+  async #function(seat: Seat, thread: ThreadTask, signal: AbortSignal): Promise<Called> {
+    const { spec, memoryMiB } = this.#work
+    const paths = this.#place(seat)
+    await this.#stage(spec.resourceFiles, paths.wd, seat, signal)
+    if (thread.args !== undefined && 'blob' in thread.args)
+      await this.#stage([{ filePath: argsFileName, blob: thread.args.blob }], paths.taskDir, seat, signal)
+    const heapMiB = thread.maxHeapMiB ?? defaultHeapMiB(memoryMiB)
+    return await seat.call({ thread, paths, env: this.#env(paths), heapMiB }, signal, (startTime) => this.#watcher.started(startTime))
+  }
+
+  async #program(lane: Lane, signal: AbortSignal): Promise<Ended> {
+    const { spec, gang } = this.#work
+    const argv = words(spec.commandLine)
+    const paths = this.#place(lane)
     const multi = spec.multiInstanceSettings
     if (multi !== undefined) {
       const coordinated = await this.#coordinate(lane, paths, multi, signal)
       // Only the primary runs the task's own command line (Azure Batch: multi-instance tasks).
       if (coordinated.exitCode !== 0 || coordinated.killed || (gang?.index ?? 0) > 0) return coordinated
     }
-    if (spec.resourceFiles !== undefined && spec.resourceFiles.length > 0) {
-      await staging.stage(spec.resourceFiles, paths.wd, lane.owner, signal)
-      signal.throwIfAborted()
-    }
+    await this.#stage(spec.resourceFiles, paths.wd, lane, signal)
     const start = { argv, env: this.#env(paths), cwd: paths.wd, stdoutPath: paths.stdout, stderrPath: paths.stderr }
     return await lane.run(start, signal, (startTime) => this.#watcher.started(startTime))
   }
@@ -162,10 +205,7 @@ class Run {
     multi: NonNullable<TaskSpec['multiInstanceSettings']>,
     signal: AbortSignal,
   ): Promise<Ended> {
-    if (multi.commonResourceFiles !== undefined && multi.commonResourceFiles.length > 0) {
-      await this.#parts.staging.stage(multi.commonResourceFiles, paths.taskDir, lane.owner, signal)
-      signal.throwIfAborted()
-    }
+    await this.#stage(multi.commonResourceFiles, paths.taskDir, lane, signal)
     const isPrimary = (this.#work.gang?.index ?? 0) === 0
     const start = {
       argv: words(multi.coordinationCommandLine),
@@ -189,6 +229,24 @@ class Run {
       environmentSettings: spec.environmentSettings,
       gang,
     })
+  }
+
+  /** What a function returned, in the outcome; as a blob at the job's home where it is too large for that (B2). */
+  async #keepValue(outcome: Outcome, value: NonNullable<Called['value']>, paths: TaskPaths): Promise<void> {
+    if ('bytes' in value) {
+      outcome.threadResult = value
+      return
+    }
+    const { job } = this.#work
+    this.#watcher.uploading()
+    try {
+      const to = { home: job.home, jobUid: job.jobUid }
+      const { blob, size } = await this.#parts.staging.keep(value.file, paths.taskDir, to, this.#stop)
+      outcome.threadResult = { blob, size }
+    } catch (error) {
+      this.#stop.throwIfAborted()
+      outcome.failureInfo = infoOf(error, this.#parts.log, this.#work)
+    }
   }
 
   async #keepOutputs(outcome: Outcome, paths: TaskPaths): Promise<void> {
@@ -257,6 +315,11 @@ class Limit {
     clearTimeout(this.#timer)
     this.#stop.removeEventListener('abort', this.#onStop)
   }
+}
+
+/** The heap of a function that names none. In steps, because threads of one limit form one pool. */
+function defaultHeapMiB(memoryMiB: number): number {
+  return Math.max(heapStepMiB, Math.floor(memoryMiB / heapStepMiB) * heapStepMiB)
 }
 
 function words(commandLine: string): string[] {

@@ -5,6 +5,7 @@
  * Outputs are taken without following any link, and are kept only when they are durable at the job's home (B2).
  */
 import { open, symlink, unlink } from 'node:fs/promises'
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { maxFileBytes } from '../protocols/blobs.ts'
 import { MeshError, toMeshError } from '../protocols/errors.ts'
@@ -59,6 +60,11 @@ export function createStaging(options: StagingOptions): Staging {
       const wanted = patterns.filter(({ uploadCondition }) => uploadCondition === 'taskcompletion' || uploadCondition === `task${ended}`)
       if (wanted.length === 0) return []
       return await collect({ ...options, pause, shared, wd, signal }, wanted, to)
+    },
+    keep: async (name, dir, to, signal) => {
+      const entry = await keep({ ...options, pause, shared, wd: dir, signal }, name, to, signal)
+      await unlink(join(dir, name)).catch(() => undefined)
+      return entry
     },
     done: (wd) => shared.done(wd),
   }

@@ -191,9 +191,10 @@ class Shell implements Worker {
 
   #forgetJob(jobUid: JobUid): void {
     this.#briefs.delete(jobUid)
-    const { directories, log } = this.#options
-    directories
-      .purgeJob(jobUid)
+    const { threads, directories, log } = this.#options
+    threads
+      .endJob(jobUid)
+      .then(() => directories.purgeJob(jobUid))
       .catch((error: unknown) => log.warn({ err: error, jobUid }, 'the task directories of a deleted job stay until they expire'))
   }
 
@@ -266,11 +267,10 @@ class Shell implements Worker {
 
   async #run(unit: Unit, work: NonNullable<Unit['work']>, stop: AbortSignal): Promise<void> {
     const begun = this.#now()
-    const { executor, staging, directories, log } = this.#options
     const node = nodeFacts(this.#options, this.#machine, unit.nodeId, work.job)
     const outcome = await runTask(
-      { executor, staging, directories, now: this.#now, log },
-      { attempt: unit.attempt, node, ...work },
+      { ...this.#options, now: this.#now },
+      { attempt: unit.attempt, node, memoryMiB: this.#nodes.ledger.memoryShareMiB(unit.nodeId, unit), ...work },
       {
         placed: (paths) => {
           unit.paths = paths

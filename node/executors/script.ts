@@ -101,9 +101,10 @@ export function taskScript(id: number, start: StartRequest, marker?: readonly [n
   if (viaEnv.length > 0 || program.startsWith('-')) words.unshift('env', '--', ...viaEnv)
   const exported = exports.length === 0 ? '' : `export ${exports.join(' ')};`
   const stdout = quote(start.stdoutPath)
+  const pipes = start.pipes === undefined ? '' : ` 3<${quote(start.pipes.in)} 4>${quote(start.pipes.out)}`
   return (
     `(trap m 0;cd ${quote(start.cwd)}||exit ${notExecutable};unset OLDPWD PWD SHLVL;${exported}exec ${words.join(' ')})` +
-    ` </dev/null >${stdout} 2>${quote(start.stderrPath)};f ${id} ${stdout}\n`
+    ` </dev/null >${stdout} 2>${quote(start.stderrPath)}${pipes};f ${id} ${stdout}\n`
   )
 }
 

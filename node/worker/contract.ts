@@ -5,7 +5,7 @@ import type { Capacity } from '../../protocols/model/resources.ts'
 import type { Reservation } from '../../protocols/pools.ts'
 import type { Wire } from '../../protocols/wire.ts'
 import type { Journal } from '../journal.ts'
-import type { Executor, FindAttempt, Log, Staging, TaskDirectories } from '../ports.ts'
+import type { Executor, FindAttempt, Log, Staging, TaskDirectories, ThreadExecutor } from '../ports.ts'
 
 export interface WorkerOptions {
   wire: Wire
@@ -16,6 +16,7 @@ export interface WorkerOptions {
   /** What the machine lends. */
   capacity: Capacity
   executor: Executor
+  threads: ThreadExecutor
   staging: Staging
   directories: TaskDirectories
   /** Its owner watches {@link Journal.broken} and ends the node when a write failed. */

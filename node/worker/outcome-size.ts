@@ -8,8 +8,10 @@ const outcomeBytes = 1024
 /** One with more outputs is not reported: a few of them would fill the protocol's frame, and the coordinator's memory. */
 export const maxOutcomeBytes = 16 << 20
 
-export function outcomeSizeBytes({ outputs = [], stderrTail = '', failureInfo }: Outcome): number {
+export function outcomeSizeBytes({ outputs = [], stderrTail = '', failureInfo, threadResult, threadError }: Outcome): number {
   let bytes = outcomeBytes + Buffer.byteLength(stderrTail) + Buffer.byteLength(failureInfo?.message ?? '')
+  if (threadResult !== undefined && 'bytes' in threadResult) bytes += threadResult.bytes.length
+  if (threadError !== undefined) bytes += Buffer.byteLength(threadError.message) + Buffer.byteLength(threadError.stack ?? '')
   for (const { path } of outputs) bytes += entryBytes + Buffer.byteLength(path)
   return bytes
 }

@@ -8,7 +8,7 @@ import { explainExit, readTail } from '../../node/post-mortem.ts'
 import { runTask, type Work } from '../../node/runner.ts'
 import { type TaskSpecInput, taskSpecSchema } from '../../protocols/model/task.ts'
 import { attemptOf, brief } from '../support/worker/fake-coordinator.ts'
-import { FakeDirectories, FakeExecutor, FakeStaging, silentLog, until } from '../support/worker/fake-parts.ts'
+import { FakeDirectories, FakeExecutor, FakeStaging, FakeThreads, silentLog, until } from '../support/worker/fake-parts.ts'
 
 const nodeFacts = {
   poolId: 'pool',
@@ -22,12 +22,14 @@ const nodeFacts = {
 const blob = `b${'a'.repeat(30)}`
 
 let executor: FakeExecutor
+let threads: FakeThreads
 let staging: FakeStaging
 let directories: FakeDirectories
 let said: string[]
 
 beforeEach(() => {
   executor = new FakeExecutor()
+  threads = new FakeThreads()
   staging = new FakeStaging()
   directories = new FakeDirectories()
   said = []
@@ -39,10 +41,11 @@ function run(spec: Partial<TaskSpecInput>, extra: Partial<Work> = {}, stop = new
     spec: taskSpecSchema.parse({ id: 'T', commandLine: 'prog one "two words"', ...spec }),
     job: brief,
     node: nodeFacts,
+    memoryMiB: 1000,
     ...extra,
   }
   const outcome = runTask(
-    { executor, staging, directories, now: Date.now, log: silentLog },
+    { executor, threads, staging, directories, now: Date.now, log: silentLog },
     work,
     {
       placed: () => said.push('placed'),

@@ -1,6 +1,20 @@
 /** Stand-ins for the rooms that the worker is written against. Programs end when a test says so, or at once. */
 
-import type { Ended, Executor, Lane, Log, Owner, Staging, StartRequest, TaskDirectories, TaskPaths } from '../../../node/ports.ts'
+import type {
+  Called,
+  CallRequest,
+  Ended,
+  Executor,
+  Lane,
+  Log,
+  Owner,
+  Seat,
+  Staging,
+  StartRequest,
+  TaskDirectories,
+  TaskPaths,
+  ThreadExecutor,
+} from '../../../node/ports.ts'
 import type { Attempt } from '../../../protocols/ids.ts'
 import { attemptKey } from '../../../protocols/ids.ts'
 import type { OutputEntry } from '../../../protocols/model/task.ts'
@@ -83,6 +97,41 @@ export class FakeExecutor implements Executor {
   }
 }
 
+/** Functions whose end a test says beforehand; without that they run until they are stopped. */
+export class FakeThreads implements ThreadExecutor {
+  readonly calls: CallRequest[] = []
+  readonly endedJobs: number[] = []
+  seatsOut = 0
+  outcome: (() => Partial<Called>) | undefined
+
+  async seat(): Promise<Seat> {
+    this.seatsOut += 1
+    return {
+      owner: undefined,
+      call: (request, signal, onStart) => this.#call(request, signal, onStart),
+      release: () => {
+        this.seatsOut -= 1
+      },
+    }
+  }
+
+  async #call(request: CallRequest, signal: AbortSignal, onStart?: (time: number) => void): Promise<Called> {
+    this.calls.push(request)
+    const times = { startTime: 1, endTime: 2 }
+    onStart?.(1)
+    if (this.outcome !== undefined) return { ...times, exitCode: 0, killed: false, ...this.outcome() }
+    return await new Promise((resolve) =>
+      signal.addEventListener('abort', () => resolve({ ...times, exitCode: 137, killed: true }), { once: true }),
+    )
+  }
+
+  async endJob(jobUid: number): Promise<void> {
+    this.endedJobs.push(jobUid)
+  }
+
+  async close(): Promise<void> {}
+}
+
 /** Staging that waits where a test wants it to. */
 export class FakeStaging implements Staging {
   /** Set: staging and collecting wait for it (or for the abort). */
@@ -92,6 +141,7 @@ export class FakeStaging implements Staging {
   outputs: OutputEntry[] = []
   readonly staged: string[] = []
   readonly collected: { wd: string; ended: string; home: string }[] = []
+  readonly kept: { name: string; dir: string; home: string }[] = []
   /** Working directories in which nothing runs any more. */
   readonly finished: string[] = []
   waiting = 0
@@ -107,6 +157,13 @@ export class FakeStaging implements Staging {
     if (this.collectError !== undefined) throw this.collectError
     this.collected.push({ wd, ended, home: to.home })
     return this.outputs
+  }
+
+  async keep(...[name, dir, to, signal]: Parameters<Staging['keep']>): Promise<OutputEntry> {
+    await this.#wait(signal)
+    if (this.collectError !== undefined) throw this.collectError
+    this.kept.push({ name, dir, home: to.home })
+    return { path: name, blob: `b${'r'.repeat(30)}`, size: 7 }
   }
 
   async done(wd: string): Promise<void> {
@@ -149,6 +206,12 @@ export class FakeDirectories implements TaskDirectories {
     this.made.push(key)
     return pathsOf(`/nowhere/workitems/${jobId}/job-1/${attempt.task}${attempt.epoch > 1 ? `.${attempt.epoch}` : ''}`)
   }
+
+  makeOwn(_jobUid: number, jobId: string, name: string): string {
+    return `/nowhere/workitems/${jobId}/job-1/+${name}`
+  }
+
+  async removeOwn(): Promise<void> {}
 
   seal(attempt: Attempt): void {
     this.#open.delete(attemptKey(attempt))

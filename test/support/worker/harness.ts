@@ -6,7 +6,7 @@ import { createWorker } from '../../../node/worker.ts'
 import { attemptKey } from '../../../protocols/ids.ts'
 import type { Reservation } from '../../../protocols/pools.ts'
 import { coordinatorPeer, FakeCoordinator } from './fake-coordinator.ts'
-import { FakeDirectories, FakeExecutor, FakeStaging, silentLog, until } from './fake-parts.ts'
+import { FakeDirectories, FakeExecutor, FakeStaging, FakeThreads, silentLog, until } from './fake-parts.ts'
 
 export const lent = { cores: 2, memoryMiB: 4096, gpus: 0 }
 
@@ -40,19 +40,21 @@ export class FakeJournal implements Journal {
 export class Harness {
   readonly coordinator = new FakeCoordinator()
   readonly executor = new FakeExecutor()
+  readonly threads = new FakeThreads()
   readonly staging = new FakeStaging()
   readonly directories = new FakeDirectories()
   readonly journal = new FakeJournal()
   worker: Worker = this.newWorker()
 
   newWorker(): Worker {
-    const { coordinator, executor, staging, directories, journal } = this
+    const { coordinator, executor, threads, staging, directories, journal } = this
     return createWorker({
       wire: coordinator.wire,
       meshId: 'mesh',
       coordinator: coordinatorPeer,
       capacity: lent,
       executor,
+      threads,
       staging,
       directories,
       journal,

@@ -1,0 +1,66 @@
+/** What came of a call, in the words of a task's outcome. */
+import type { FailureInfo } from '../../../protocols/model/task.ts'
+import { type Called, TaskFailure } from '../../ports.ts'
+import type { Crash } from './child.ts'
+import { type Answer, type Call, resultFileName } from './messages.ts'
+
+/** What a program has that was ended by SIGKILL. */
+const killedExitCode = 128 + 9
+const maxMessageChars = 4096
+
+interface Times {
+  startTime: number
+  endTime: number
+}
+
+export function calledBy(answer: Answer, { heapMiB }: Pick<Call, 'heapMiB'>, times: Times): Called {
+  const failed = (exitCode: number, code: FailureInfo['code'], message: string): Called => {
+    const failureInfo: FailureInfo = { category: 'usererror', code, message: message.slice(0, maxMessageChars) }
+    return { ...times, exitCode, killed: false, failureInfo }
+  }
+  switch (answer.how) {
+    case 'returned': {
+      const value = answer.value === undefined ? { file: resultFileName } : { bytes: answer.value }
+      return { ...times, exitCode: 0, killed: false, value }
+    }
+    case 'threw': {
+      const { error } = answer
+      return { ...failed(1, 'ThreadFailed', `${error.name}: ${error.message}`), error }
+    }
+    case 'exited':
+      return failed(
+        answer.code,
+        'ThreadEnded',
+        `The function ended its thread with exit code ${answer.code} (process.exit). That is no result: return a value instead.`,
+      )
+    case 'memory':
+      return failed(killedExitCode, 'ThreadOutOfMemory', outOfMemory(heapMiB))
+    case 'ended':
+      return { ...times, exitCode: killedExitCode, killed: true }
+  }
+}
+
+/** The child ended under its calls: the only one did it; of several nobody knows which. */
+export function crashedBy({ ended, calls, lastWords }: Crash, { heapMiB }: Pick<Call, 'heapMiB'>, times: Times): Called {
+  const { exitCode } = ended
+  const how = `exit code ${exitCode}${exitCode > 128 ? `, signal ${exitCode - 128}` : ''}`
+  if (calls > 1) {
+    const message = `The process that ran this function and ${calls - 1} other${calls > 2 ? 's' : ''} of its job ended (${how}), which one of them has done. Each runs again in a process of its own.`
+    throw new TaskFailure({ category: 'servererror', code: 'ThreadHostLost', message })
+  }
+  const isMemory = /JavaScript heap out of memory/.test(lastWords ?? '')
+  const fatal = /^(?:FATAL ERROR|#\s*Fatal error).*$/m.exec(lastWords ?? '')?.[0]
+  const message = isMemory
+    ? outOfMemory(heapMiB)
+    : `The function ended its process (${how})${fatal === undefined ? '' : `: ${fatal}`}. Node itself crashed, or was killed.`
+  const failureInfo: FailureInfo = {
+    category: 'usererror',
+    code: isMemory ? 'ThreadOutOfMemory' : 'ThreadEnded',
+    message: message.slice(0, maxMessageChars),
+  }
+  return { ...times, exitCode: isMemory ? killedExitCode : exitCode, killed: false, failureInfo }
+}
+
+function outOfMemory(heapMiB: number): string {
+  return `The function needed more than the ${heapMiB} MiB of heap that it may have. Give it more (maxHeapMiB of its thread, or resources.memoryMiB of its task), or less to do.`
+}

@@ -1,0 +1,98 @@
+/**
+ * The files of the child's program, and Node itself, where the users of lanes can read them. That is where they are
+ * installed, as a rule. Below a home directory that is closed to others, or in /tmp, of which each lane has its own,
+ * they are not: then they are copied, once a start of the node, into a directory of the node's that lanes see.
+ */
+import { constants } from 'node:fs'
+import { chmod, copyFile, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { basename, dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+/** Sources run as .ts, the package as .js. */
+const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js'
+/** All that host.ts and thread.ts import (test/node/threads: it runs from its copy). */
+const sources = [
+  ...['host', 'thread', 'messages', 'channel', 'thrown'].map((name) => `node/executors/threads/${name}.${extension}`),
+  ...['framing', 'codec'].map((name) => `protocols/${name}.${extension}`),
+]
+const packages = ['piscina', '@msgpack/msgpack']
+
+export interface Program {
+  /** The Node binary. */
+  node: string
+  /** The file to execute. */
+  entry: string
+  /** All that it reads: files, and directories with all that is in them. */
+  reads: readonly string[]
+}
+
+/** Where the program lies by its installation. */
+export async function installedProgram(): Promise<Program> {
+  const root = fileURLToPath(new URL('../../..', import.meta.url))
+  const own = await packageRoot(fileURLToPath(import.meta.url))
+  const roots = await Promise.all(packages.map((name) => packageRoot(fileURLToPath(import.meta.resolve(name)), name)))
+  const reads = [...sources.map((source) => join(root, source)), join(own, 'package.json'), ...roots]
+  return { node: process.execPath, entry: join(root, sources[0]!), reads }
+}
+
+/** The directory of the package that a file belongs to. */
+async function packageRoot(file: string, name?: string): Promise<string> {
+  for (let directory = dirname(file); directory !== dirname(directory); directory = dirname(directory)) {
+    const text = await readFile(join(directory, 'package.json'), 'utf8').catch(() => undefined)
+    if (text === undefined) continue
+    const found = (JSON.parse(text) as { name?: string }).name
+    // Packages have unnamed ones inside, which say how their files are to be read.
+    if (name === undefined ? found !== undefined : found === name) return directory
+  }
+  throw new Error(`The package of ${file} is not there.`)
+}
+
+/** Copies the program into `dir`, anew, for everybody to read. */
+export async function copyProgram(of: Program, dir: string): Promise<Program> {
+  await rm(dir, { recursive: true, force: true })
+  await makeOpen(dir)
+  const root = fileURLToPath(new URL('../../..', import.meta.url))
+  for (const source of sources) {
+    await makeOpen(join(dir, dirname(source)), dir)
+    await copyOpen(join(root, source), join(dir, source))
+  }
+  await writeFile(join(dir, 'package.json'), '{"type":"module"}\n')
+  await chmod(join(dir, 'package.json'), 0o444)
+  for (const name of packages) {
+    const from = await packageRoot(fileURLToPath(import.meta.resolve(name)), name)
+    await makeOpen(join(dir, 'node_modules', dirname(name)), dir)
+    await copyTree(from, join(dir, 'node_modules', name))
+  }
+  return { node: of.node, entry: join(dir, sources[0]!), reads: [dir] }
+}
+
+/** Copies the Node binary: some 100 MB where the file system cannot share them. */
+export async function copyNode(of: Program, dir: string): Promise<Program> {
+  await rm(dir, { recursive: true, force: true })
+  await makeOpen(dir)
+  const node = join(dir, basename(of.node))
+  await copyFile(of.node, node, constants.COPYFILE_FICLONE)
+  await chmod(node, 0o555)
+  return { ...of, node }
+}
+
+async function copyTree(from: string, to: string): Promise<void> {
+  await makeOpen(to)
+  for (const entry of await readdir(from, { withFileTypes: true })) {
+    const [source, target] = [join(from, entry.name), join(to, entry.name)]
+    if (entry.isDirectory()) await copyTree(source, target)
+    else if (/\.(?:[cm]?js|json)$/.test(entry.name)) await copyOpen(source, target)
+  }
+}
+
+async function copyOpen(from: string, to: string): Promise<void> {
+  await copyFile(from, to, constants.COPYFILE_FICLONE)
+  await chmod(to, 0o444)
+}
+
+/** Makes a directory, with those above it as far as `root`, whatever the umask. */
+async function makeOpen(path: string, root = path): Promise<void> {
+  if (path !== root) await makeOpen(dirname(path), root)
+  await mkdir(path, { recursive: true })
+  await chmod(path, 0o755)
+}

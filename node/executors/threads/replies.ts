@@ -1,0 +1,18 @@
+/** What a child says, as far as it is believed: it runs a stranger's code. */
+import { z } from 'zod'
+import { bytesUpTo } from '../../../protocols/bytes.ts'
+import { maxInlineValueBytes, threadErrorSchema } from '../../../protocols/model/thread-task.ts'
+
+const answerSchema = z.discriminatedUnion('how', [
+  z.object({
+    how: z.literal('returned'),
+    value: bytesUpTo(maxInlineValueBytes).optional(),
+    size: z.number().int().min(0).optional(),
+  }),
+  z.object({ how: z.literal('threw'), error: threadErrorSchema }),
+  z.object({ how: z.literal('exited'), code: z.number().int().min(0).max(255) }),
+  z.object({ how: z.literal('memory') }),
+  z.object({ how: z.literal('ended') }),
+])
+
+export const fromChildSchema = z.union([z.object({ id: z.number().int(), answer: answerSchema }), z.object({ ready: z.literal(true) })])

@@ -1,0 +1,131 @@
+/** A node's thread executor in a temporary place, and functions to call in it. */
+import { readFileSync } from 'node:fs'
+import { chmod, chown, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { deserialize, serialize } from 'node:v8'
+import { argsFileName } from '../../node/executors/threads/messages.ts'
+import { startThreads } from '../../node/executors/threads/threads.ts'
+import type { Called, Owner, Seat, TaskPaths, ThreadExecutor } from '../../node/ports.ts'
+import type { IsolationTier } from '../../protocols/model/machine.ts'
+import type { ResourceFile } from '../../protocols/model/task.ts'
+import { threadTaskSchema } from '../../protocols/model/thread-task.ts'
+import { TaskLab } from './task-lab.ts'
+
+export interface CallOptions {
+  export?: string
+  name?: string
+  args?: unknown[]
+  /** The arguments come as a blob. */
+  argsInFile?: boolean
+  jobUid?: number
+  heapMiB?: number
+  env?: Record<string, string>
+  signal?: AbortSignal
+  onStart?: () => void
+}
+
+export interface Ran extends Called {
+  paths: TaskPaths
+  stdout: string
+  stderr: string
+  /** What it returned. */
+  result: unknown
+}
+
+export class ThreadLab {
+  readonly tasks: TaskLab
+  readonly threads: ThreadExecutor
+  /** How often each module was fetched. */
+  readonly fetched: string[] = []
+  #count = 0
+
+  private constructor(tasks: TaskLab, options: { idleMs?: number }) {
+    this.tasks = tasks
+    this.threads = startThreads({
+      executor: tasks.executor,
+      directories: tasks.directories,
+      // A module's text stands for its blob.
+      staging: { stage: (files, dir, owner) => this.#stage(files, dir, owner) },
+      runtimeDir: join(tasks.root, 'runtime'),
+      sharedDir: join(tasks.root, 'shared'),
+      ...options,
+    })
+  }
+
+  static async open(options: { tier?: IsolationTier; idleMs?: number } = {}): Promise<ThreadLab> {
+    const { idleMs, ...more } = options
+    return new ThreadLab(await TaskLab.open(more), idleMs === undefined ? {} : { idleMs })
+  }
+
+  async #stage(files: readonly ResourceFile[], dir: string, owner: Owner | undefined): Promise<void> {
+    for (const { filePath, blob, fileMode } of files) {
+      this.fetched.push(filePath)
+      const path = join(dir, filePath)
+      await writeFile(path, blob!)
+      await chmod(path, Number.parseInt(fileMode ?? '0770', 8))
+      if (owner !== undefined) await chown(path, owner.uid, owner.gid)
+    }
+  }
+
+  seat(jobUid = 1): Promise<Seat> {
+    return this.threads.seat({ jobUid, jobId: `job-of-${jobUid}` })
+  }
+
+  /** Calls a function of the module with this text, in a task directory of its own. */
+  async call(module: string, options: CallOptions = {}): Promise<Ran> {
+    const { jobUid = 1 } = options
+    const seat = await this.seat(jobUid)
+    try {
+      return await this.callOn(seat, module, options)
+    } finally {
+      seat.release()
+    }
+  }
+
+  async callOn(seat: Seat, module: string, options: CallOptions = {}): Promise<Ran> {
+    this.#count += 1
+    const { jobUid = 1, args, argsInFile = false, env = {}, heapMiB = 256 } = options
+    const attempt = { jobUid, task: `f${this.#count}`, epoch: 1 }
+    const { directories } = this.tasks
+    const paths = directories.make(attempt, `job-of-${jobUid}`, seat.owner)
+    const bytes = args === undefined ? undefined : serialize(args)
+    if (argsInFile) await this.#stage([{ filePath: argsFileName, blob: bytes as unknown as string }], paths.taskDir, seat.owner)
+    const thread = {
+      ...threadTaskSchema.parse({ module: 'bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku' }),
+      module,
+      name: options.name ?? 'work.mjs',
+      export: options.export ?? 'default',
+      ...(bytes === undefined ? {} : { args: argsInFile ? { blob: 'args', size: bytes.length } : { bytes } }),
+    }
+    const signal = options.signal ?? new AbortController().signal
+    try {
+      const called = await seat.call({ thread, paths, env, heapMiB }, signal, options.onStart)
+      return {
+        ...called,
+        paths,
+        stdout: textOf(paths.stdout),
+        stderr: textOf(paths.stderr),
+        result: called.value === undefined ? undefined : deserialize(bytesOf(called.value, paths)),
+      }
+    } finally {
+      directories.seal(attempt, Date.now())
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.threads.close()
+    await this.tasks.close()
+  }
+}
+
+function bytesOf(value: NonNullable<Called['value']>, paths: TaskPaths): Uint8Array {
+  return 'bytes' in value ? value.bytes : readFileSync(join(paths.taskDir, value.file))
+}
+
+function textOf(file: string): string {
+  try {
+    return readFileSync(file, 'utf8')
+  } catch {
+    return ''
+  }
+}
