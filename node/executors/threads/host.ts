@@ -19,6 +19,11 @@ import { thrownOf } from './thrown.ts'
 const idleThreadMs = 10_000
 /** What a thread needs itself, on top of what its function may take. */
 const ownHeapMiB = 8
+/**
+ * A full heap ends its thread only while V8 can finish the collection that it is at, for which Node leaves it 16 MiB more;
+ * else it ends the process. What survives in the young generation moves over in such a collection: it must be smaller.
+ */
+const youngHeapMiB = 8
 /** The program itself failed (sysexits.h: internal software error). */
 const internalError = 70
 
@@ -101,7 +106,7 @@ function poolOf(heapMiB: number): Piscina {
     minThreads: 0,
     maxThreads: Number.MAX_SAFE_INTEGER,
     idleTimeout: idleThreadMs,
-    resourceLimits: { maxOldGenerationSizeMb: heapMiB + ownHeapMiB },
+    resourceLimits: { maxOldGenerationSizeMb: heapMiB + ownHeapMiB, maxYoungGenerationSizeMb: youngHeapMiB },
     recordTiming: false,
   })
   pool.on('message', (word: Partial<LastWord> | null) => {
