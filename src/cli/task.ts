@@ -14,6 +14,7 @@ import { durationMs, showDuration, showTime } from './format.ts'
 import { checkTask, type JsonObject, localFileProperty, readJson, tasksFromJson } from './json-file.ts'
 import type { Column, Fields } from './output.ts'
 import { registerFiles } from './task-file.ts'
+import { anyModule, type FunctionOptions, shownResult, whatRuns, withFunction } from './task-function.ts'
 
 export function register(program: Command, context: Context): void {
   const group = program.command('task').description('Tasks of a job. A task is named JOB/TASK.')
@@ -29,8 +30,9 @@ export function register(program: Command, context: Context): void {
     .addHelpText('after', '\nExample:\n  batchmesh task show render/0042')
   context.action<{ jobId?: string; taskId?: string }>(show, async (options, [word]) => {
     const mesh = await context.mesh()
-    const view = await mesh.control.call('getTask', taskRef(word, options))
-    await context.one(fields(view), view)
+    const task = await mesh.control.call('getTask', taskRef(word, options))
+    const result = await shownResult(mesh, task)
+    await context.one([...fields(task), ...result.fields], result.view)
   })
 
   const verbs = {
@@ -64,7 +66,7 @@ const columns: Column<TaskView>[] = [
   { title: 'took', value: (t) => took(t) },
   { title: 'retries', value: (t) => t.executionInfo.retryCount, right: true },
   { title: 'requeues', value: (t) => t.executionInfo.requeueCount, right: true },
-  { title: 'command', value: (t) => t.commandLine },
+  { title: 'command', value: (t) => whatRuns(t) },
 ]
 
 function took({ executionInfo: { startTime, endTime } }: TaskView): string {
@@ -80,7 +82,7 @@ function fields(t: TaskView): Fields {
     ['result', info.result],
     ['exit code', info.exitCode],
     ['failure', info.failureInfo === undefined ? undefined : `${info.failureInfo.code}: ${info.failureInfo.message}`],
-    ['command', t.commandLine],
+    ['command', whatRuns(t)],
     ['machine', t.nodeInfo === undefined ? undefined : `${t.nodeInfo.machineName} (pool ${t.nodeInfo.poolId}, node ${t.nodeInfo.nodeId})`],
     ['directory', t.nodeInfo?.taskRootDirectory],
     ['started', showTime(info.startTime)],
@@ -131,7 +133,7 @@ function list(group: Command, context: Context): void {
   )
 }
 
-interface CreateOptions {
+interface CreateOptions extends FunctionOptions {
   jobId?: string
   id?: string
   taskId?: string
@@ -162,6 +164,9 @@ function create(group: Command, context: Context): void {
     .option('--task-id <id>')
     .option('--id <id>', 'the same as --task-id')
     .option('--command-line <line>', 'program and arguments; there is no shell: for pipes and variables write sh -c "…"')
+    .option('--module <file>', 'instead of a command: a module of TypeScript or JavaScript, one of whose functions is called')
+    .option('--export <name>', 'with --module: which function, default the default export')
+    .option('--args <json>', 'with --module: an array of its arguments, such as \'[1, "a"]\', or @FILE')
     .option('--environment-settings <name=value...>')
     .option('--resource-files <name=source...>', 'files for the working directory: a local path, an http(s) URL or a blob id')
     .option('--outputs <pattern>', 'files to keep, such as "*.png"; may repeat', collect)
@@ -183,6 +188,7 @@ function create(group: Command, context: Context): void {
 Examples:
   batchmesh task create render/0042 --command-line 'povray +Iscene.pov' --resource-files scene.pov=./scene.pov --outputs '*.png'
   batchmesh task create render --array 0-999:2 --command-line 'povray +Iscene.pov +K{index} +Oframe{index:04}.png' --outputs '*.png'
+  batchmesh task create render/sum --module ./work.ts --export sum --args '[[1, 2, 3]]'
   batchmesh task create render --json-file tasks.json`,
     )
   context.action<CreateOptions>(command, async (options, [word]) => {
@@ -190,9 +196,11 @@ Examples:
     const { jobId, tasks } = await tasksOf(word, options, context)
     const mesh = await context.mesh()
     const { addTasks } = await import('../mesh/submit.ts')
-    const uploaded = await uploadLocal(mesh, tasks, context)
+    const local = await uploadLocal(mesh, tasks, context)
+    const uploaded = options.module === undefined ? local : await withFunction(mesh, local, options, context.world.cwd)
     const specs = uploaded.map(checkTask)
-    for (const { commandLine } of specs.slice(0, 1)) {
+    for (const { commandLine, thread } of specs.slice(0, 1)) {
+      if (thread !== undefined) break
       const hint = shellHint(commandLine)
       if (hint !== undefined) context.say(`hint: ${hint}`)
     }
@@ -233,7 +241,8 @@ async function tasksOf(
   context: Context,
 ): Promise<{ jobId: string; tasks: JsonObject[] }> {
   if (options.jsonFile !== undefined) {
-    if (options.commandLine !== undefined) throw new MeshError('InvalidPropertyValue', 'Give either --json-file or --command-line.')
+    if (options.commandLine !== undefined || options.module !== undefined)
+      throw new MeshError('InvalidPropertyValue', 'Give --json-file without --command-line and --module.')
     if (options.array !== undefined) throw new MeshError('InvalidPropertyValue', 'Give either --json-file or --array.')
     const tasks = tasksFromJson(await readJson(options.jsonFile, context.world))
     return { jobId: given(options.jobId ?? word, 'job'), tasks }
@@ -247,7 +256,7 @@ async function tasksOf(
   }
   const task: JsonObject = {
     id: ref.taskId,
-    commandLine: given(options.commandLine, 'command with --command-line'),
+    ...programOf(options),
     environmentSettings: pairs(options.environmentSettings, '--environment-settings').map(([name, value]) => ({ name, value })),
     resourceFiles: pairs(options.resourceFiles, '--resource-files').map(([filePath, source]) => resourceFile(filePath, source)),
     outputFiles: options.outputs?.map((filePattern) => ({ filePattern })),
@@ -262,6 +271,16 @@ async function tasksOf(
     resources: Object.values(resources).some((value) => value !== undefined) ? resources : undefined,
   }
   return { jobId: ref.jobId, tasks: [task] }
+}
+
+function programOf(options: CreateOptions): JsonObject {
+  if (options.module === undefined) {
+    const lone = options.export !== undefined ? '--export' : options.args !== undefined ? '--args' : undefined
+    if (lone !== undefined) throw new MeshError('InvalidPropertyValue', `${lone} belongs to --module.`)
+    return { commandLine: given(options.commandLine, 'command with --command-line, or a module with --module') }
+  }
+  if (options.commandLine !== undefined) throw new MeshError('InvalidPropertyValue', 'Give either --module or --command-line.')
+  return { thread: { module: anyModule } }
 }
 
 function resourceFile(filePath: string, source: string): JsonObject {

@@ -1,6 +1,6 @@
 /** A node and coordinator in memory that speak the real protocols and really run the commands, for tests of the command line. */
 import { spawnSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { deserialize, serialize } from 'node:v8'
@@ -286,10 +286,10 @@ export class FakeMesh implements FakeBlobs {
 
   /** Calls the function of a thread task, in this process. */
   async #call(task: FakeTask, { module, name, export: exported, args }: ThreadTask): Promise<void> {
-    const directory = join(this.#root, module)
-    this.#stage(join(directory, name), module)
+    const path = join(this.#root, module, name)
+    if (!existsSync(path)) this.#stage(path, module)
     try {
-      const loaded = (await import(join(directory, name))) as Record<string, (...args: unknown[]) => unknown>
+      const loaded = (await import(path)) as Record<string, (...args: unknown[]) => unknown>
       const bytes = args === undefined ? undefined : 'bytes' in args ? args.bytes : this.blobs.get(args.blob)!
       const result = serialize(await loaded[exported]!(...(bytes === undefined ? [] : (deserialize(bytes) as unknown[]))))
       task.exitCode = 0
