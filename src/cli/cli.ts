@@ -27,6 +27,7 @@ const groups: Record<string, Group> = {
   task: { summary: 'create, inspect and stop tasks, read their files', load: () => import('./task.ts') },
   pool: { summary: 'create, resize and delete pools', load: () => import('./pool.ts') },
   node: { summary: 'compute nodes of a pool', load: () => import('./pool.ts') },
+  doctor: { summary: 'check what a node needs here, and say what to mend', load: () => import('./doctor/doctor.ts') },
   mesh: { summary: 'back the mesh up, or put it back', load: () => import('./mesh.ts') },
   version: { summary: 'versions of this program, the node and the mesh', load: () => import('./version.ts') },
   config: { summary: 'show what is set for this machine and this user, and where', load: () => import('./config.ts') },

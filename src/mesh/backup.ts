@@ -6,6 +6,7 @@ import { openLevelStore } from '../../coordinator/store.ts'
 import { identityDir, identityFiles } from '../../node/identity.ts'
 import { layoutOf } from '../../node/layout.ts'
 import { founderIdentity } from '../../node/restored-identity.ts'
+import { MeshError } from '../../protocols/errors.ts'
 import { maxExportBytes, maxExportRows } from '../../protocols/local.ts'
 import { version } from '../version.ts'
 import { type BackupRow, BackupWriter } from './backup-file.ts'
@@ -74,7 +75,12 @@ async function* readRunning(mesh: Mesh): AsyncGenerator<BackupRow[]> {
   // One session: the snapshot belongs to it.
   const session = await mesh.local.session()
   for (let begin = true, done = false; !done; begin = false) {
-    const page = await session.call('exportRows', { begin })
+    const page = await session.call('exportRows', { begin }).catch((error: unknown) => {
+      if (!(error instanceof MeshError) || error.code !== 'UnsupportedVersion') throw error
+      const sentence =
+        'The node that runs here is older than this program and cannot be backed up while it runs. Stop it first (batchmesh down), or restart it.'
+      throw new MeshError(error.code, sentence, { cause: error })
+    })
     done = page.done
     yield page.rows
   }

@@ -4,7 +4,7 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, 
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { deserialize, serialize } from 'node:v8'
-import { controlProtocol, type TaskEvent } from '../../protocols/control.ts'
+import { controlProtocol, type MeshStatus, type TaskEvent } from '../../protocols/control.ts'
 import { MeshError } from '../../protocols/errors.ts'
 import { splitCommandLine } from '../../protocols/model/command-line.ts'
 import { matchesPatterns } from '../../protocols/model/file-pattern.ts'
@@ -47,7 +47,7 @@ export class FakeMesh implements FakeBlobs {
   /** What this machine's node says of itself. */
   status = laptop
   /** What the coordinator says of the mesh. */
-  meshStatus = meshStatus
+  meshStatus: MeshStatus = meshStatus
   machines: MachineView[] = []
   readonly blobs = new Map<string, Buffer>()
   readonly trees = new Map<string, { path: string; id: string; size: number }[]>()

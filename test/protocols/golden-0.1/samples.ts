@@ -61,7 +61,7 @@ function make(schema: JsonSchema, name: string, root: JsonSchema): unknown {
       return Object.fromEntries(
         Object.entries(schema.properties)
           // A resource file has one source.
-          .filter(([key]) => key !== 'httpUrl' || schema.properties?.['blob'] === undefined)
+          .filter(([key]) => key !== 'httpUrl' || schema.properties?.blob === undefined)
           .map(([key, part]) => [key, make(part, key, root)]),
       )
     }
