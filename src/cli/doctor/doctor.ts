@@ -39,8 +39,12 @@ async function examine(context: Context): Promise<Check[]> {
   const [settings, settingsCheck] = await readKept(context.dataDir)
   const facts = await askNode(context)
   const held = facts.node?.addresses ?? []
-  const port = held.map(portOf).find((found) => found !== undefined) ?? settings.port ?? defaultPort
-  const mdns = settings.mdns ?? true
+  const sources = await context.sources()
+  // As `up` has it: variables and files before what was kept.
+  const configured = sources?.find('up', 'port')?.value
+  const wanted = configured === undefined ? (settings.port ?? defaultPort) : Number(configured)
+  const port = held.map(portOf).find((found) => found !== undefined) ?? wanted
+  const mdns = String(sources?.find('up', 'mdns')?.value ?? settings.mdns ?? true) !== 'false'
   const parts = await Promise.all([
     attempt('Node.js', () => [checkNodeJs()]),
     attempt('data directory', () => checkData(context.dataDir)),
