@@ -96,6 +96,8 @@ export function decodeToken(text: string): Invitation {
 }
 
 function decodeBase58(text: string): Uint8Array | undefined {
+  // The decoder passes over what is not ASCII.
+  if (!/^[1-9A-HJ-NP-Za-km-z]*$/.test(text)) return undefined
   try {
     return base58btc.baseDecode(text)
   } catch {

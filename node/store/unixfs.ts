@@ -64,9 +64,9 @@ export function parseBlobId(id: BlobId): { codec: 'raw' | 'node'; digest: Uint8A
   if (cid.version !== 1 || codec === undefined || cid.multihash.code !== sha256Code || cid.multihash.size !== digestBytes) {
     throw new MeshError('InvalidPropertyValue', `The blob id ${id} is not of the profile unixfs-v1-2025: CIDv1, sha2-256, raw or dag-pb.`)
   }
-  // A second spelling of the same id would be a second blob.
-  if (cid.toString() !== id)
-    throw new MeshError('InvalidPropertyValue', `The blob id ${id} is not in its canonical form ${cid.toString()}.`)
+  // A second spelling of the same id would be a second blob. (What was parsed gives back the text it came from.)
+  const canonical = CID.decode(cid.bytes).toString()
+  if (canonical !== id) throw new MeshError('InvalidPropertyValue', `The blob id ${id} is not in its canonical form ${canonical}.`)
   return { codec, digest: cid.multihash.digest, cid }
 }
 

@@ -52,6 +52,8 @@ export type TaskArray = z.output<typeof taskArraySchema>
 
 function arrayProblem(array: Pick<TaskArray, 'indexes' | 'idDigits' | 'template' | 'idPrefix'>): string | undefined {
   const { indexes, idDigits } = array
+  // None at all is refused by the list's own rule, after which this one is asked all the same.
+  if (indexes.length === 0) return undefined
   let count = 0
   for (const [at, range] of indexes.entries()) {
     if (at > 0 && range.start <= lastOf(indexes[at - 1]!)) return 'the ranges of an array must rise and not overlap'
