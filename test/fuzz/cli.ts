@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { Lab } from '../cli/lab.ts'
 import type { Dice } from './dice.ts'
-import type { Target } from './targets.ts'
+import type { Target } from './target.ts'
 
 /** Commands that only ask the mesh. Those that start, end or look at a machine are not for chance. */
 const commands = [

@@ -1,6 +1,6 @@
 /** Feeds a target; a failing case is named by its seed, which repeats it alone. */
 import { Dice } from './dice.ts'
-import type { Target } from './targets.ts'
+import type { Target } from './target.ts'
 
 export interface Failure {
   target: string

@@ -10,7 +10,7 @@ import { enrolProtocol, helloProtocol, membershipProtocol } from '../../protocol
 import { type Protocol, Session } from '../../protocols/rpc.ts'
 import type { Channel, CloseReason } from '../../protocols/wire.ts'
 import { type Dice, spoilBytes, spoilValue } from './dice.ts'
-import type { Target } from './targets.ts'
+import type { Target } from './target.ts'
 
 const protocols = [
   blobsProtocol,

@@ -23,12 +23,7 @@ import { expand, parseWordTemplate } from '../../src/cli/template.ts'
 import { cliTarget } from './cli.ts'
 import { type Dice, spoilBytes, spoilValue } from './dice.ts'
 import { sessionTargets } from './sessions.ts'
-
-export interface Target {
-  name: string
-  /** One case; throws, or rejects, when the reader failed it. */
-  feed(dice: Dice): void | Promise<void>
-}
+import type { Target } from './target.ts'
 
 /** Calls a reader, which may refuse in its own words but not fail in another way. */
 function mayRefuse<T>(read: () => T): T | undefined {
