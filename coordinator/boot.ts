@@ -44,6 +44,8 @@ export interface Booted {
   state: State
   /** Jobs whose deletion was under way when the process ended. */
   purge: JobRow[]
+  /** What is new in the rows, when an older version wrote them. */
+  migrated: readonly string[]
 }
 
 /** Reads everything and takes up a new owner epoch, which is on disk before this resolves. */
@@ -83,7 +85,7 @@ export async function boot(store: Store, self: PeerIdText, now: number): Promise
       if (row.state !== 'completed') await loadTasks(store, state, job, now)
     }
   }
-  return { state, purge }
+  return { state, purge, migrated: migrated?.taken.map(({ what }) => what) ?? [] }
 }
 
 /** Arrays as if nothing had happened to their tasks. Of a completed job only they are read. */

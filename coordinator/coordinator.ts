@@ -17,7 +17,7 @@ import { EventDesk, openEventLog } from './event-desk.ts'
 import { Homes } from './homes.ts'
 import { tickMs } from './machine.ts'
 import { type Batch, type OutEffect, Pipeline } from './pipeline.ts'
-import { jobKey, taskPrefixes } from './rows.ts'
+import { jobKey, storeFormat, taskPrefixes } from './rows.ts'
 import { WorkerSessions } from './sessions.ts'
 import { SpecCache } from './spec-cache.ts'
 import type { Store } from './store.ts'
@@ -51,7 +51,7 @@ export interface Coordinator {
 export async function startCoordinator(options: CoordinatorOptions): Promise<Coordinator> {
   const { wire, store, meshId, logger } = options
   const now = options.now ?? Date.now
-  const { state, purge } = await boot(store, wire.peer, now())
+  const { state, purge, migrated } = await boot(store, wire.peer, now())
   const log = await openEventLog(store, state, options, now())
   const desk = new Desk()
   const specs = new SpecCache(store, state)
@@ -137,6 +137,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   const unannounce = announce(wire, meshId, state)
   for (const row of purge)
     background(purgeJob(row.uid, row.spec.home ?? wire.peer), 'the rows of a deleted job could not be removed; the next start tries again')
+  for (const what of migrated) logger.info({ format: storeFormat }, `the database of an older version was migrated: ${what}`)
   logger.info({ ownerEpoch: state.mesh.ownerEpoch, jobs: state.jobs.size }, 'the coordinator is ready')
 
   return {

@@ -78,6 +78,16 @@ const commands: Record<string, Command> = {
     }),
   close: (scene, { plain: [jobId] }) => scene.ask({ kind: 'updateJob', jobId: jobId!, onAllTasksComplete: 'terminatejob' }),
   submit: (scene, { plain: [jobId, ...tasks] }) => scene.addTasks(jobId!, ...tasks.map(taskOf)),
+  array: (scene, { plain: [jobId, ...ranges], named }) => {
+    const indexes = ranges.map((text) => {
+      const [, start, end = start, step = '1'] = /^(\d+)(?:-(\d+))?(?:\/(\d+))?$/.exec(text)!
+      return { start: Number(start), end: Number(end), step: Number(step) }
+    })
+    const { after, gang } = named
+    const multiInstanceSettings = gang === undefined ? undefined : { numberOfInstances: Number(gang), coordinationCommandLine: 'begin' }
+    const template = { dependsOn: after === undefined ? undefined : parentsOf(after), multiInstanceSettings }
+    return scene.addArray(jobId!, { indexes, idPrefix: named.prefix, template })
+  },
   claim: (scene, { plain: [name, ...nodes], named }) =>
     scene.claim(name!, {
       slots: number(named.slots) ?? 1,
