@@ -287,6 +287,7 @@ export class FakeMesh implements FakeBlobs {
   /** Calls the function of a thread task, in this process. */
   async #call(task: FakeTask, { module, name, export: exported, args }: ThreadTask): Promise<void> {
     const path = join(this.#root, module, name)
+    // Another task may be reading it.
     if (!existsSync(path)) this.#stage(path, module)
     try {
       const loaded = (await import(path)) as Record<string, (...args: unknown[]) => unknown>
