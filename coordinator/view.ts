@@ -30,6 +30,7 @@ export function viewJob(state: State, job: Job): JobView {
     endTime: row.endTime,
     terminateReason: row.terminateReason,
     submitter: row.submitter === undefined ? undefined : (state.machines.get(row.submitter)?.description.name ?? row.submitter),
+    submitterPeer: row.submitter,
     counts: viewCounts(job),
     excludedMachines: row.excluded,
   }

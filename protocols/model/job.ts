@@ -77,8 +77,10 @@ export const jobViewSchema = jobSpecSchema.extend({
   stateTransitionTime: z.number(),
   endTime: z.number().optional(),
   terminateReason: z.string().optional(),
-  /** Who submitted it. */
+  /** Who submitted it: the name of the machine. */
   submitter: z.string().optional(),
+  /** The same machine as a peer, which no other can be. Absent from coordinators of version 0.1. */
+  submitterPeer: peerIdSchema.optional(),
   counts: taskCountsSchema,
   /** Machines left out for this job, with the reason (a program that does not exist there). */
   excludedMachines: z.array(z.object({ machine: peerIdSchema, name: z.string(), reason: z.string() })),

@@ -347,7 +347,8 @@ export class FakeMesh implements FakeBlobs {
       uid: job.uid,
       state: job.state,
       creationTime: 0,
-      submitter: this.submitter,
+      submitter: 'laptop',
+      submitterPeer: this.submitter,
       stateTransitionTime: 0,
       terminateReason: job.reason,
       counts: {

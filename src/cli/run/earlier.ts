@@ -109,8 +109,8 @@ async function earlierJobs(mesh: Mesh, digest: string, signal: AbortSignal): Pro
     const page = await mesh.control.call('listJobs', { after }, { signal, persist: true })
     found.push(
       ...page.items.filter(
-        ({ metadata = [], submitter, state }) =>
-          metadata.some(({ name, value }) => name === digestName && value === digest) && submitter === peer && state !== 'deleting',
+        ({ metadata = [], submitterPeer, state }) =>
+          metadata.some(({ name, value }) => name === digestName && value === digest) && submitterPeer === peer && state !== 'deleting',
       ),
     )
     after = page.next

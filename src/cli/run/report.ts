@@ -28,8 +28,6 @@ interface Tried {
   exitCode: number | undefined
   machine: string | undefined
   tookMs: number | undefined
-  /** Where its standard output lies on that machine. */
-  stdout: string | undefined
 }
 
 /** More of them are only counted. */
@@ -81,7 +79,7 @@ export async function report(
   if (end === 'ended' && notRun > 0) context.say(`batchmesh: the job was ended before ${notRun} of its tasks ran`)
   if (end === 'enough')
     context.say(
-      `batchmesh: ${failed} of the tasks failed (--max-fails ${options.maxFails}): the job is ended, ${notRun} of its tasks did not complete. To go on, give the same command with --resume.`,
+      `batchmesh: ${failed === 1 ? '1 task' : `${failed} tasks`} failed (--max-fails ${options.maxFails}), so the job was ended before ${notRun} of its tasks ran. To go on, give the same command with --resume.`,
     )
   const isGood = failed === 0 && results.problems.length === 0 && end === 'complete'
   if (end === 'complete' && failed === 0 && tried === undefined) {
@@ -119,25 +117,22 @@ async function triedTasks(mesh: Mesh, plan: RunPlan, jobId: string, positions: P
     if (found.length === shownTried) break
     const view: TaskView = await mesh.control.call('getTask', { jobId, taskId: plan.taskId(at) }, { persist: true })
     const { startTime, endTime, exitCode, result } = view.executionInfo
-    const directory = view.nodeInfo?.taskRootDirectory
     found.push({
       taskId: view.id,
       result,
       exitCode,
       machine: view.nodeInfo?.machineName,
       tookMs: startTime === undefined || endTime === undefined ? undefined : endTime - startTime,
-      stdout: directory === undefined ? undefined : `${directory}/stdout.txt`,
     })
   }
   return found
 }
 
 function triedLines(tried: readonly Tried[], jobId: string): string[] {
-  return tried.map(({ taskId, result, exitCode, machine, tookMs, stdout }) => {
+  return tried.map(({ taskId, result, exitCode, machine, tookMs }) => {
     const how = result === 'success' ? 'succeeded' : `failed${exitCode === undefined ? '' : ` with exit code ${exitCode}`}`
     const where = machine === undefined ? '' : ` on ${machine}`
     const took = tookMs === undefined ? '' : ` in ${showDuration(tookMs)}`
-    const path = stdout === undefined ? '' : `; its output there: ${stdout}`
-    return `Task ${taskId} ${how}${where}${took}${path} (here: batchmesh task logs ${jobId}/${taskId})`
+    return `Task ${taskId} ${how}${where}${took}. Its standard output: batchmesh task logs ${jobId}/${taskId}`
   })
 }
