@@ -44,7 +44,8 @@ export function sameTask({ commandLine, environmentSettings = [], outputFiles = 
     commandLine,
     environmentSettings.map(({ name, value }) => [name, value]),
     outputFiles.map(({ filePattern }) => filePattern),
-    resourceFiles.map(({ filePath, blob, httpUrl, fileMode }) => [filePath, blob, httpUrl, fileMode]),
+    // Their order says nothing.
+    resourceFiles.map(({ filePath, blob, httpUrl, fileMode }) => JSON.stringify([filePath, blob, httpUrl, fileMode])).sort(),
   ])
 }
 

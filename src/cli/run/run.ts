@@ -266,9 +266,9 @@ export class Run {
         this.#progress.tasks(count)
         end = await until(count).finally(() => silence.stop())
         if (end === 'enough') await this.#giveUp('MaxFails')
-        await this.#settle(results)
       }
       silence.stop()
+      await this.#settle(results)
       if (end === 'complete' && this.#hasReduce && (await this.#submitReduce(uploads, results, work))) {
         count += 1
         this.#progress.tasks(count, 'reducing')
