@@ -15,7 +15,7 @@ export interface Layout {
   /** Open to task users, as far as directories.ts and staging.ts let them in. */
   readonly tasks: string
   readonly shared: string
-  /** Copies of the program of thread tasks, where tasks cannot read the installed one; open to everybody. */
+  /** A copy of the program that thread tasks run in; open to everybody. */
   readonly runtime: string
 }
 

@@ -1,10 +1,11 @@
 /** A node's thread executor in a temporary place, and functions to call in it. */
-import { readFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { chmod, chown, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { deserialize, serialize } from 'node:v8'
 import { argsFileName } from '../../node/executors/threads/messages.ts'
-import { startThreads } from '../../node/executors/threads/threads.ts'
+import { startThreads, type ThreadsOptions } from '../../node/executors/threads/threads.ts'
 import type { Called, Owner, Seat, TaskPaths, ThreadExecutor } from '../../node/ports.ts'
 import type { IsolationTier } from '../../protocols/model/machine.ts'
 import type { ResourceFile } from '../../protocols/model/task.ts'
@@ -22,6 +23,8 @@ export interface CallOptions {
   env?: Record<string, string>
   signal?: AbortSignal
   onStart?: () => void
+  /** The task's directory is there. */
+  placed?: (paths: TaskPaths) => void
 }
 
 export interface Ran extends Called {
@@ -32,6 +35,13 @@ export interface Ran extends Called {
   result: unknown
 }
 
+const waitingModule = `import { existsSync } from 'node:fs'
+export default async (value) => {
+  console.log('waiting')
+  while (!existsSync(process.env.AZ_BATCH_TASK_DIR + '/go')) await new Promise((resolve) => setTimeout(resolve, 5))
+  return value
+}`
+
 export class ThreadLab {
   readonly tasks: TaskLab
   readonly threads: ThreadExecutor
@@ -39,7 +49,7 @@ export class ThreadLab {
   readonly fetched: string[] = []
   #count = 0
 
-  private constructor(tasks: TaskLab, options: { idleMs?: number }) {
+  constructor(tasks: TaskLab, options: Partial<ThreadsOptions> = {}) {
     this.tasks = tasks
     this.threads = startThreads({
       executor: tasks.executor,
@@ -88,6 +98,7 @@ export class ThreadLab {
     const attempt = { jobUid, task: `f${this.#count}`, epoch: 1 }
     const { directories } = this.tasks
     const paths = directories.make(attempt, `job-of-${jobUid}`, seat.owner)
+    options.placed?.(paths)
     const bytes = args === undefined ? undefined : serialize(args)
     if (argsInFile) await this.#stage([{ filePath: argsFileName, blob: bytes as unknown as string }], paths.taskDir, seat.owner)
     const thread = {
@@ -99,7 +110,11 @@ export class ThreadLab {
     }
     const signal = options.signal ?? new AbortController().signal
     try {
-      const called = await seat.call({ thread, paths, env, heapMiB }, signal, options.onStart)
+      const called = await seat.call(
+        { thread, paths, env: { AZ_BATCH_TASK_DIR: paths.taskDir, AZ_BATCH_TASK_WORKING_DIR: paths.wd, ...env }, heapMiB },
+        signal,
+        options.onStart,
+      )
       return {
         ...called,
         paths,
@@ -110,6 +125,16 @@ export class ThreadLab {
     } finally {
       directories.seal(attempt, Date.now())
     }
+  }
+
+  /** A call that goes on until `go`, and returns what it was given; it runs once this resolves. */
+  async waiting(options: CallOptions = {}): Promise<{ ended: Promise<Ran>; go: () => void }> {
+    const started = Promise.withResolvers<TaskPaths>()
+    const placed = (paths: TaskPaths) => started.resolve(paths)
+    const ended = this.call(waitingModule, { args: ['done'], ...options, placed })
+    const { taskDir, stdout } = await Promise.race([started.promise, ended.then(({ paths }) => paths)])
+    while (textOf(stdout) === '') await sleep(5)
+    return { ended, go: () => writeFileSync(join(taskDir, 'go'), '', { mode: 0o644 }) }
   }
 
   async close(): Promise<void> {

@@ -79,7 +79,7 @@ export class Child {
         '--disable-warning=PERM0006',
         '--permission',
         '--allow-worker',
-        ...[...program.reads, ...reads, ...writes].map((path) => `--allow-fs-read=${path}`),
+        ...[program.dir, ...reads, ...writes].map((path) => `--allow-fs-read=${path}`),
         ...writes.map((path) => `--allow-fs-write=${path}`),
         program.entry,
       ],

@@ -1,7 +1,8 @@
 /**
- * The files of the child's program, and Node itself, where the users of lanes can read them. That is where they are
- * installed, as a rule. Below a home directory that is closed to others, or in /tmp, of which each lane has its own,
- * they are not: then they are copied, once a start of the node, into a directory of the node's that lanes see.
+ * The files of the child's program, and Node itself, where the users of lanes can read them. Where the package is
+ * installed they often cannot: below a home directory that is closed to others, or in /tmp, of which each lane has its
+ * own. And Node looks for packages in many places, all of which its permission model would have to allow. So the program
+ * is copied, once a start of the node, into a directory of the node's that lanes see; Node itself only where it has to be.
  */
 import { constants } from 'node:fs'
 import { chmod, copyFile, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
@@ -22,33 +23,23 @@ export interface Program {
   node: string
   /** The file to execute. */
   entry: string
-  /** All that it reads: files, and directories with all that is in them. */
-  reads: readonly string[]
-}
-
-/** Where the program lies by its installation. */
-export async function installedProgram(): Promise<Program> {
-  const root = fileURLToPath(new URL('../../..', import.meta.url))
-  const own = await packageRoot(fileURLToPath(import.meta.url))
-  const roots = await Promise.all(packages.map((name) => packageRoot(fileURLToPath(import.meta.resolve(name)), name)))
-  const reads = [...sources.map((source) => join(root, source)), join(own, 'package.json'), ...roots]
-  return { node: process.execPath, entry: join(root, sources[0]!), reads }
+  /** All that it reads lies there. */
+  dir: string
 }
 
 /** The directory of the package that a file belongs to. */
-async function packageRoot(file: string, name?: string): Promise<string> {
+async function packageRoot(file: string, name: string): Promise<string> {
   for (let directory = dirname(file); directory !== dirname(directory); directory = dirname(directory)) {
     const text = await readFile(join(directory, 'package.json'), 'utf8').catch(() => undefined)
     if (text === undefined) continue
-    const found = (JSON.parse(text) as { name?: string }).name
     // Packages have unnamed ones inside, which say how their files are to be read.
-    if (name === undefined ? found !== undefined : found === name) return directory
+    if ((JSON.parse(text) as { name?: string }).name === name) return directory
   }
-  throw new Error(`The package of ${file} is not there.`)
+  throw new Error(`The package ${name} is not installed as it should be: ${file} belongs to none of that name.`)
 }
 
-/** Copies the program into `dir`, anew, for everybody to read. */
-export async function copyProgram(of: Program, dir: string): Promise<Program> {
+/** Copies the program into `dir`, anew, for everybody to read. Node is the one that runs here. */
+export async function copyProgram(dir: string): Promise<Program> {
   await rm(dir, { recursive: true, force: true })
   await makeOpen(dir)
   const root = fileURLToPath(new URL('../../..', import.meta.url))
@@ -63,7 +54,7 @@ export async function copyProgram(of: Program, dir: string): Promise<Program> {
     await makeOpen(join(dir, 'node_modules', dirname(name)), dir)
     await copyTree(from, join(dir, 'node_modules', name))
   }
-  return { node: of.node, entry: join(dir, sources[0]!), reads: [dir] }
+  return { node: process.execPath, entry: join(dir, sources[0]!), dir }
 }
 
 /** Copies the Node binary: some 100 MB where the file system cannot share them. */

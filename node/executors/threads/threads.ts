@@ -25,12 +25,13 @@ import {
 } from '../../ports.ts'
 import { Child } from './child.ts'
 import { calledBy, crashedBy } from './explain.ts'
-import { copyNode, copyProgram, installedProgram, type Program } from './program.ts'
+import { copyNode, copyProgram, type Program } from './program.ts'
 
 /** Longer than the gaps within a job, short enough to give memory back; as lanes have it. */
 const idleChildMs = 60_000
 /** Where programs of the system are looked for. */
 const systemPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
+/** What the script of {@link prepare} says. */
 const noNode = 3
 const noProgram = 4
 
@@ -38,14 +39,14 @@ export interface ThreadsOptions {
   executor: Executor
   staging: Pick<Staging, 'stage'>
   directories: Pick<TaskDirectories, 'makeOwn' | 'removeOwn' | 'openJob'>
-  /** For copies of the program, where tasks cannot read the installed one; open to all users of the machine. */
+  /** For a copy of the program, open to all users of the machine. */
   runtimeDir: string
   /** Inputs that tasks share: functions may read them. */
   sharedDir: string
   /** A child without calls for so long is ended. Default 60 s. */
   idleMs?: number
-  /** The program's files; default the installed ones. */
-  installed?: () => Promise<Program>
+  /** The Node binary; default the one that runs the node. */
+  node?: string
 }
 
 /** Whether this Node can run children: 22.13 and later have the permission model. */
@@ -106,13 +107,10 @@ class Threads implements ThreadExecutor {
   }
 
   async #find(lane: Lane, dir: string): Promise<Program> {
-    const { runtimeDir, installed = installedProgram } = this.#options
-    let program = await installed()
+    const { runtimeDir, node } = this.#options
+    let program = await copyProgram(join(runtimeDir, 'threads'))
+    if (node !== undefined) program = { ...program, node }
     let problem = await prepare(lane, dir, program)
-    if (problem === noProgram) {
-      program = await copyProgram(program, join(runtimeDir, 'threads'))
-      problem = await prepare(lane, dir, program)
-    }
     if (problem === noNode) {
       program = await copyNode(program, join(runtimeDir, 'node'))
       problem = await prepare(lane, dir, program)
@@ -124,21 +122,17 @@ class Threads implements ThreadExecutor {
 
 function unreadable({ node, entry }: Program, problem: number): Error {
   const file = problem === noNode ? node : entry
-  return new Error(
-    `Tasks cannot ${problem === noNode ? 'execute' : 'read'} ${file}, which runs functions; install Batchmesh where every user can.`,
-  )
+  return new Error(`Tasks cannot ${problem === noNode ? 'execute' : 'read'} ${file}, which runs functions: every user must be able to.`)
 }
 
 /** Makes a child's pipes, and says what its user lacks. */
-async function prepare(lane: Lane, dir: string, { node, reads }: Program): Promise<number | undefined> {
-  // The program before Node, so that what is copied first is small.
-  const script = `n=$1; shift
-for f; do [ -r "$f" ] || exit ${noProgram}; done
-[ -x "$n" ] || exit ${noNode}
+async function prepare(lane: Lane, dir: string, { node, entry }: Program): Promise<number | undefined> {
+  const script = `[ -r "$2" ] || exit ${noProgram}
+[ -x "$1" ] || exit ${noNode}
 rm -f calls answers && mkfifo -m 600 calls answers`
   const { exitCode } = await lane.run(
     {
-      argv: ['/bin/sh', '-c', script, 'sh', node, ...reads],
+      argv: ['/bin/sh', '-c', script, 'sh', node, entry],
       env: { PATH: systemPath },
       cwd: dir,
       stdoutPath: join(dir, 'stdout.txt'),
@@ -157,6 +151,7 @@ interface Place {
   lane: Lane
   dir: string
   holders: number
+  isEnding: boolean
   idle: NodeJS.Timeout | undefined
 }
 
@@ -199,7 +194,7 @@ class JobThreads {
     for (;;) {
       if (this.#ending.signal.aborted) throw new Error('The job was ended on this machine.')
       for (const place of this.#places) {
-        if (place.child.isGone || (this.#apart && place.holders > 0)) continue
+        if (place.isEnding || place.child.isGone || (this.#apart && place.holders > 0)) continue
         clearTimeout(place.idle)
         place.holders += 1
         return place
@@ -237,7 +232,7 @@ class JobThreads {
       const writes = [directories.openJob(this.#jobUid, this.#jobId)]
       const child = await Child.start({ lane, dir, program, reads: [sharedDir], writes, env })
       if (this.#ending.signal.aborted) child.end()
-      return { child, lane, dir, holders: 0, idle: undefined }
+      return { child, lane, dir, holders: 0, isEnding: false, idle: undefined }
     } catch (error) {
       lane.release()
       if (dir !== undefined) await directories.removeOwn(dir)
@@ -253,7 +248,10 @@ class JobThreads {
   #rest(place: Place): void {
     if (place.holders > 0 || place.child.isGone) return
     clearTimeout(place.idle)
-    place.idle = setTimeout(() => place.child.end(), this.#options.idleMs ?? idleChildMs)
+    place.idle = setTimeout(() => {
+      place.isEnding = true
+      place.child.end()
+    }, this.#options.idleMs ?? idleChildMs)
     place.idle.unref()
   }
 
@@ -288,7 +286,7 @@ class JobThreads {
     const times = { startTime, endTime: Date.now() }
     if ('how' in ended) return calledBy(ended, call, times)
     if (signal.aborted) return calledBy({ how: 'ended' }, call, times)
-    // The node itself ended it: idle it was not, so its job is over.
+    // The node itself ended it: its job is over, or the child was stuck.
     if (ended.ended.killed) throw new Error('The process of the function was ended by the node.')
     if (ended.calls > 1) this.#apart = true
     return crashedBy(ended, call, times)
