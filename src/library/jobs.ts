@@ -22,7 +22,8 @@ export class Jobs {
   }
 
   /**
-   * Makes a job, on the pool `default` unless it names another.
+   * Makes a job, on the pool `default` unless it names another. One that is made with `onAllTasksComplete:
+   * 'terminatejob'` has no open task yet and ends at once, as in Azure Batch: add its tasks first, then {@link update} it.
    * @throws {@link MeshError} `JobExists`, `PoolNotFound`, `InvalidPropertyValue`
    */
   create(job: JobSpecInput): Promise<JobView> {

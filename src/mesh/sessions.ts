@@ -133,7 +133,13 @@ export class Line<Client extends Side, Server extends Side> {
         throw isMisunderstood(error) ? await this.#explain(name, error) : error
       }
     }
-    return persist === true ? persistently(once, this.#trouble, options.signal) : once()
+    try {
+      return await (persist === true ? persistently(once, this.#trouble, options.signal) : once())
+    } catch (error) {
+      // It was made where the answer arrived; here it is known who asked.
+      if (error instanceof MeshError) Error.captureStackTrace(error)
+      throw error
+    }
   }
 
   async close(): Promise<void> {

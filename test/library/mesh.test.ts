@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { connect, createTestMesh, join as joinMesh, MeshError, TaskError, type TestMesh } from '../../src/index.ts'
+import { connect, createTestMesh, join as joinMesh, MeshError, remoteModule, TaskError, type TestMesh } from '../../src/index.ts'
 
 let mesh: TestMesh
 let files: string
@@ -137,6 +137,12 @@ describe('jobs and tasks', () => {
   })
 })
 
+it('an error tells who asked', async () => {
+  const ask = async () => await mesh.jobs.get('nowhere')
+  const error = await ask().catch((thrown: unknown) => thrown)
+  expect((error as Error).stack).toMatch(/MeshError: There is no job nowhere[\s\S]*at async ask .*mesh\.test\.ts/)
+})
+
 it('pools are made, resized, and have nodes', async () => {
   const pool = await mesh.pools.create({ id: 'own', vmSize: 'cores=1,memory=64MiB', targetDedicatedNodes: 1 })
   expect(pool.targetDedicatedNodes).toBe(1)
@@ -173,6 +179,26 @@ it('blobs go in and out, from any machine', async () => {
   await expect(mesh.blobs.read(tree.id)).rejects.toThrow(/is a directory; write it/)
   await mesh.blobs.unpin(id)
   expect((await mesh.blobs.stat(id)).pins).not.toContain('user')
+})
+
+it('functions are called on the machines: values, failures, and what ends a thread', async () => {
+  const work = remoteModule<typeof import('./work.ts')>(new URL('./work.ts', import.meta.url))
+  expect(await Array.fromAsync(mesh.map(work.firstCell, ['a,b', 'c']))).toEqual(['a', 'c'])
+  const large = 'x'.repeat(200_000)
+  expect(await Array.fromAsync(mesh.map((text: string) => text + text, [large]))).toEqual([large + large])
+  const odd = (n: number) => {
+    if (n === 1) throw new RangeError('odd')
+    if (n === 2) process.exit(4)
+    return new Uint8Array([n])
+  }
+  const [fine, threw, left] = await Array.fromAsync(mesh.map(odd, [0, 1, 2], { settled: true, jobId: 'odd' }))
+  expect(fine).toEqual({ status: 'fulfilled', value: new Uint8Array([0]) })
+  expect(threw).toMatchObject({
+    reason: { exitCode: 1, failureInfo: { code: 'ThreadFailed' }, cause: { name: 'RangeError', message: 'odd' } },
+  })
+  expect(left).toMatchObject({ reason: { exitCode: 4, failureInfo: { code: 'ThreadEnded' } } })
+  expect(await mesh.tasks.result('odd', '00000000')).toEqual(new Uint8Array([0]))
+  await expect(mesh.tasks.result('odd', '00000001')).rejects.toMatchObject({ name: 'TaskError', cause: { message: 'odd' } })
 })
 
 it('a token is enough to submit, and leaves no machine and no directory behind', async () => {

@@ -79,7 +79,7 @@ async function bundled(
     const { exports } = Object.values(metafile.outputs).find(({ entryPoint }) => entryPoint !== undefined)!
     // In front of the first line, so that the map holds for all others.
     const whole = code.text.includes('__require(') ? `${requireForPackages}${code.text}` : code.text
-    return { code: new TextEncoder().encode(whole), map: map.text, exports }
+    return { code: new TextEncoder().encode(whole), map: withAbsolutePaths(map.text), exports }
   } catch (error) {
     const [first] = (error as Partial<BuildFailure>).errors ?? []
     if (first === undefined) throw error
@@ -90,6 +90,12 @@ async function bundled(
       : place
     throw new MeshError('InvalidPropertyValue', `${what} cannot be bundled: ${first.text}${advice}`, { cause: error })
   }
+}
+
+/** esbuild names sources relative to where its output would be, which is the current directory. */
+function withAbsolutePaths(text: string): string {
+  const map = JSON.parse(text) as { sources: string[] }
+  return JSON.stringify({ ...map, sources: map.sources.map((source) => resolve(source)) })
 }
 
 async function moduleFile(module: string | URL): Promise<string> {
