@@ -193,6 +193,15 @@ describe('--resume', () => {
     })
   })
 
+  it('of a run with a name of its own takes the next name, but not that of another job', async () => {
+    await lab.run(...words, '--job-id', 'mine', '--try')
+    const again = await lab.run(...words, '--job-id', 'mine', '--resume')
+    expect(again.stderr).toMatch(/\(job mine-r2\)/)
+    expect(ran(1)).toEqual(['0001'])
+    await lab.run('job', 'create', 'other')
+    expect((await lab.run(...words, '--job-id', 'other', '--resume')).stderr).toMatch(/There is a job other already/)
+  })
+
   it('names a job of the same command that goes on still', async () => {
     lab.mesh.gate = new Promise(() => {})
     const { stdout } = await lab.run(...words, '--detach')
@@ -237,6 +246,7 @@ it.each([
   [['--try', '--resume'], /either --try or --resume/],
   [['--try', '--detach'], /cannot be detached/],
   [['--try=0'], /--try 0/],
+  [['--try', 'true'], /--try took "true" for the number of tasks\. Put --try behind the command, or write --try=1/],
   [['--max-fails', '0'], /--max-fails 0/],
   [['--max-fails', '1', '--detach'], /cannot be detached/],
 ])('%j is wrong usage', async (more, message) => {

@@ -301,3 +301,52 @@ describe('a worker that submits from its own machine', () => {
     expect(await readFile(join(cwd, 'again/a.up'), 'utf8')).toBe('FROM THE WORKER')
   })
 })
+
+describe('a run that is taken up again', () => {
+  it('after a try runs only the other rows, from this machine only, and reduces all of them', async () => {
+    const files = { 'in/a.txt': 'A', 'in/b.txt': 'B', 'in/c.txt': 'C' }
+    const cwd = await directory({ ...files, 't.csv': 'id,file\n1,in/a.txt\n2,in/b.txt\n3,in/c.txt\n' })
+    const words = ['cat {file} > {id}.out; echo "ran {id}"', '--table', 't.csv', '--inputs', '{file}', '--outputs', '*.out']
+    const all = [...words, '--stdout', '--to', 'out', '--reduce', 'cat *.out', '-o', 'table']
+    const tried = await run(cwd, [...all, '--try'], { at: worker })
+    expect(tried).toMatchObject({ code: 0, stdout: 'ran 1\n' })
+    expect(tried.stderr).toMatch(/Task 0000 succeeded on \w+ in .*\. Its standard output: batchmesh task logs (run-\S+)\/0000\n/)
+    expect(tried.stderr).toContain('To run the rest (2 tasks and the reduce step)')
+    const rest = await run(cwd, [...all, '--resume'], { at: worker })
+    expect(rest.stderr).toContain('1 task had succeeded before; 2 tasks are run')
+    expect(rest.stdout).toMatch(/^(ran [123]\n){3}ABC$/)
+    const done = await run(cwd, [...all, '--resume'], { at: worker })
+    expect(done).toMatchObject({
+      code: 0,
+      stderr: expect.stringMatching(/The reduce step had succeeded before.*\nAll 3 tasks had succeeded before\.\n$/s),
+    })
+    // Another machine takes nobody's word for it.
+    expect((await run(cwd, [...words, '--resume', '--to', 'there'])).stderr).toContain('Nothing of it has succeeded before')
+  })
+
+  it('after too many failures goes on in a job of its own, or by job rerun', async () => {
+    const cwd = await directory()
+    const ok = join(cwd, 'ok')
+    // How many of the first two are done by then is a matter of luck; the last two wait.
+    const command = `[ {index} -lt 2 ] || [ -e '${ok}' ] || { [ {index} -lt 4 ] && exit 7; sleep 600; }; echo {index} > {index}.out`
+    const words = [command, '--array', '0-5', '--outputs', '*.out', '--to', 'out']
+    const ended = await run(cwd, [...words, '--max-fails', '2', '--job-id', 'fails'])
+    expect(ended.code).toBe(1)
+    expect(ended.stderr).toMatch(
+      /2 tasks failed: exit code 7 \(0002, 0003\)\n.*\(--max-fails 2\), so the job was ended before [2-4] of its tasks ran/s,
+    )
+    await lab.until('the job has ended', async () => {
+      const { state, counts } = (await lab.json(founder, ['job', 'show', 'fails'])) as { state: string; counts: { running: number } }
+      return state === 'completed' && counts.running === 0
+    })
+    await writeFile(ok, '')
+    const again = await lab.cli(founder, ['job', 'rerun', 'fails', '--failed'], { cwd })
+    expect(again).toMatchObject({
+      code: 0,
+      stderr: expect.stringMatching(/[4-6] tasks run again, as job fails-r2\..*[4-6] succeeded, 0 failed \(job fails-r2\)/s),
+    })
+    const resumed = await run(cwd, [...words, '--resume'])
+    expect(resumed).toMatchObject({ code: 0, stderr: expect.stringMatching(/All 6 tasks had succeeded before, [4-6] files written\./) })
+    expect((await readdir(join(cwd, 'out'))).toSorted()).toEqual(['0.out', '1.out', '2.out', '3.out', '4.out', '5.out'])
+  })
+})

@@ -52,7 +52,7 @@ async function run(context: Context, options: RunCommandOptions, words: string[]
     throw usage(
       '--reduce cannot be detached: its inputs are known only when the other tasks have ended. Leave out --detach, or run it in a terminal multiplexer.',
     )
-  const tryCount = options.try === true ? 1 : integer(options.try, '--try', 1)
+  const tryCount = countToTry(options.try)
   const maxFails = integer(options.maxFails, '--max-fails', 1)
   const isDetached = options.detach === true
   if (tryCount !== undefined && options.resume === true) throw usage('Give either --try or --resume.')
@@ -76,6 +76,13 @@ async function run(context: Context, options: RunCommandOptions, words: string[]
     printsStdout: options.stdout === true,
     quiet: options.quiet === true,
   }).execute()
+}
+
+function countToTry(given: string | true | undefined): number | undefined {
+  if (given === true) return 1
+  if (given !== undefined && !/^-?\d+$/.test(given))
+    throw usage(`--try took "${given}" for the number of tasks. Put --try behind the command, or write --try=1.`)
+  return integer(given, '--try', 1)
 }
 
 /** A job of a made-up name is asked for soon or never; until it is deleted its blobs take room at its home. */

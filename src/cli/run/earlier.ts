@@ -38,6 +38,12 @@ export function requestDigest({ command, outputs, env, shared }: RunRequest): st
   return digestOf([command, outputs, env.map(({ name, value }) => [name, value]), shared.map(({ path }) => path)])
 }
 
+/** Whether a job is one of the same run. */
+export function isOfRun({ metadata = [] }: JobView, request: RunRequest): boolean {
+  const digest = requestDigest(request)
+  return metadata.some(({ name, value }) => name === digestName && value === digest)
+}
+
 /** Equal for tasks that would do the same. */
 export function sameTask({ commandLine, environmentSettings = [], outputFiles = [], resourceFiles = [] }: TaskSpec | TaskView): string {
   return digestOf([
@@ -55,7 +61,7 @@ function digestOf(value: unknown): string {
 
 /** Looks through the jobs of earlier runs, newest first, for tasks that this run need not run again. */
 export async function findEarlier(mesh: Mesh, plan: RunPlan, uploads: Uploads, signal: AbortSignal): Promise<EarlierRuns> {
-  const jobs = await earlierJobs(mesh, requestDigest(plan.request), signal)
+  const jobs = await earlierJobs(mesh, plan.request, signal)
   const active = jobs.filter(({ state }) => state === 'active').map(({ id }) => id)
   const tasks = new Map<number, Earlier>()
   const reduces = new Map<string, Earlier>()
@@ -102,18 +108,13 @@ class Wanted {
   }
 }
 
-async function earlierJobs(mesh: Mesh, digest: string, signal: AbortSignal): Promise<JobView[]> {
+async function earlierJobs(mesh: Mesh, request: RunRequest, signal: AbortSignal): Promise<JobView[]> {
   const { peer } = await mesh.local.call('status', {}, { signal })
   const found: JobView[] = []
   let after: string | undefined
   do {
     const page = await mesh.control.call('listJobs', { after }, { signal, persist: true })
-    found.push(
-      ...page.items.filter(
-        ({ metadata = [], submitterPeer, state }) =>
-          metadata.some(({ name, value }) => name === digestName && value === digest) && submitterPeer === peer && state !== 'deleting',
-      ),
-    )
+    found.push(...page.items.filter((job) => job.submitterPeer === peer && job.state !== 'deleting' && isOfRun(job, request)))
     after = page.next
   } while (after !== undefined)
   return found.sort((a, b) => b.uid - a.uid)

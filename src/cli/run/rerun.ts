@@ -9,6 +9,7 @@ import { addTasks } from '../../mesh/submit.ts'
 import { idRanges, RangeBuilder } from '../array.ts'
 import type { Context } from '../context.ts'
 import { interruptible } from '../interrupt.ts'
+import { laterNames } from './names.ts'
 import { waitForJob } from './wait.ts'
 
 export interface RerunOptions {
@@ -126,10 +127,9 @@ async function addJobAgain(mesh: Mesh, job: JobView, signal: AbortSignal): Promi
     ...{ displayName, poolId, priority, maxParallelTasks, commonEnvironmentSettings, constraints },
     ...{ usesTaskDependencies, disconnect, home, retentionTimeMs, metadata, onAllTasksComplete: 'noaction' },
   }
-  const [, base, number] = /^(.*?)(?:-r(\d+))?$/.exec(job.id)!
-  for (let next = Math.max(2, Number(number ?? 1) + 1); ; next += 1) {
-    const ending = `-r${next}`
-    const id = base!.slice(0, 64 - ending.length) + ending
+  const names = laterNames(job.id)
+  for (;;) {
+    const id = names.next().value
     try {
       await mesh.control.call('addJob', { ...like, id }, { signal, persist: true })
       return id

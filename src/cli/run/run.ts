@@ -1,17 +1,16 @@
 /** One `batchmesh run`, from the first upload to the exit code. */
 import { MeshError, toMeshError } from '../../../protocols/errors.ts'
-import { arrayCount } from '../../../protocols/model/task-array.ts'
-import { severalAtOnce } from '../../mesh/batches.ts'
+import type { JobView } from '../../../protocols/model/job.ts'
 import type { Mesh } from '../../mesh/client.ts'
 import { addTasks } from '../../mesh/submit.ts'
-import { RangeBuilder } from '../array.ts'
 import type { Context } from '../context.ts'
-import { digestName, type Earlier, findEarlier, requestDigest, sameTask } from './earlier.ts'
+import { digestName, isOfRun, requestDigest, sameTask } from './earlier.ts'
 import { Failures } from './failures.ts'
 import { type FollowEnd, follow, SeenPositions } from './follow.ts'
 import { collision, gather } from './gather.ts'
 import { Interrupts } from './interrupts.ts'
-import { each, type Positions } from './items.ts'
+import type { Positions } from './items.ts'
+import { laterNames } from './names.ts'
 import { type RunPlan, reduceId } from './plan.ts'
 import { makeProgress, type Progress } from './progress.ts'
 import { type Outcome, report } from './report.ts'
@@ -19,6 +18,7 @@ import { Results } from './results.ts'
 import { sendTasks } from './send.ts'
 import { explainSilence } from './silence.ts'
 import { type Uploads, upload } from './uploads.ts'
+import { type Work, wholeWork, workLeft } from './work.ts'
 
 export interface RunOptions {
   jobId: string
@@ -38,21 +38,11 @@ export interface RunOptions {
   quiet: boolean
 }
 
-/** What is to be run. */
-interface Work {
-  positions: Positions
-  count: number
-  /** How many tasks have succeeded before. */
-  kept: number
-  /** Reduce steps that have. */
-  reduces: ReadonlyMap<string, Earlier>
-}
-
 export class Run {
   readonly #context: Context
   readonly #mesh: Mesh
   readonly #plan: RunPlan
-  readonly #options: RunOptions
+  #options: RunOptions
   readonly #progress: Progress
   readonly #interrupts: Interrupts
   readonly #failures = new Failures()
@@ -76,18 +66,19 @@ export class Run {
 
   /** Answers the exit code. */
   async execute(): Promise<number> {
-    const { jobId, detach } = this.#options
+    const { detach } = this.#options
     const { signal } = this.#interrupts
     try {
       // Without a coordinator there is nothing to upload for. From here on a lost one is waited for.
       await this.#checkNames()
+      const { jobId } = this.#options
       const chosen = this.#chosen()
       const uploads = await upload(this.#mesh, this.#plan, chosen, this.#progress, signal)
       const results = this.#results(uploads)
-      const work = await this.#workToDo(chosen, uploads, results)
+      const say = (line: string) => this.#context.say(line)
+      const work = this.#options.resume ? await workLeft(this.#mesh, this.#plan, uploads, results, { signal, say }) : wholeWork(chosen)
       if (work.count > 0) {
         await this.#addJob()
-        const say = (line: string) => this.#context.say(line)
         await sendTasks(this.#mesh, jobId, this.#plan, work.positions, uploads, { signal, say })
         if (!this.#hasReduce) await this.#endByItself()
         this.#interrupts.allowDetach()
@@ -117,28 +108,6 @@ export class Run {
     return tryCount === undefined ? this.#plan.all : [{ start: 0, end: Math.min(tryCount, this.#plan.count) - 1, step: 1 }]
   }
 
-  /** All that was chosen, but for what has succeeded before, whose outputs are brought now. */
-  async #workToDo(chosen: Positions, uploads: Uploads, results: Results): Promise<Work> {
-    if (!this.#options.resume) return { positions: chosen, count: arrayCount({ indexes: [...chosen] }), kept: 0, reduces: new Map() }
-    const { tasks, reduces, active } = await findEarlier(this.#mesh, this.#plan, uploads, this.#interrupts.signal)
-    for (const id of active)
-      this.#context.say(
-        `Job ${id} of the same command goes on still: what it has not done yet is run here as well. To wait for it instead: batchmesh job wait ${id}`,
-      )
-    const kept = new Set<number>()
-    await severalAtOnce([...tasks], async ([at, earlier]) => {
-      if (await results.keep(this.#plan.taskId(at), earlier)) kept.add(at)
-    })
-    const lost = tasks.size - kept.size
-    if (lost > 0)
-      this.#context.say(`Outputs of ${lost} earlier ${lost === 1 ? 'task are' : 'tasks are'} not to be had any more; it is run again.`)
-    const built = new RangeBuilder()
-    for (const at of each(chosen)) if (!kept.has(at)) built.index(at)
-    const count = arrayCount({ indexes: built.ranges })
-    if (count > 0) this.#context.say(resumed(kept.size, count))
-    return { positions: built.ranges, count, kept: kept.size, reduces }
-  }
-
   /** Wrong names are found before the upload; a task of a pool that does not exist would wait for it for ever. */
   async #checkNames(): Promise<void> {
     const { jobId, isOwnId, poolId } = this.#options
@@ -146,16 +115,27 @@ export class Run {
     await this.#mesh.control.call('status', {}, { signal })
     if (poolId !== undefined) await this.#mesh.control.call('getPool', { poolId }, { signal })
     if (isOwnId) return
+    let other = await this.#jobNamed(jobId)
+    if (other !== undefined && !(this.#options.resume && isOfRun(other, this.#plan.request)))
+      throw new MeshError(
+        'JobExists',
+        `There is a job ${jobId} already. Choose another --job-id, or see it with: batchmesh job show ${jobId}`,
+      )
+    // Where an earlier run has the name, this one takes it up under the next.
+    for (const names = laterNames(jobId); other !== undefined; ) {
+      const name = names.next().value
+      other = await this.#jobNamed(name)
+      this.#options = { ...this.#options, jobId: name }
+    }
+  }
+
+  async #jobNamed(jobId: string): Promise<JobView | undefined> {
     try {
-      await this.#mesh.control.call('getJob', { jobId }, { signal })
+      return await this.#mesh.control.call('getJob', { jobId }, { signal: this.#interrupts.signal })
     } catch (error) {
-      if (error instanceof MeshError && error.code === 'JobNotFound') return
+      if (error instanceof MeshError && error.code === 'JobNotFound') return undefined
       throw error
     }
-    throw new MeshError(
-      'JobExists',
-      `There is a job ${jobId} already. Choose another --job-id, or see it with: batchmesh job show ${jobId}`,
-    )
   }
 
   async #addJob(): Promise<void> {
@@ -364,11 +344,4 @@ export class Run {
     }
     return 130
   }
-}
-
-function resumed(kept: number, count: number): string {
-  const tasks = count === 1 ? '1 task is' : `${count} tasks are`
-  return kept === 0
-    ? `Nothing of it has succeeded before: ${tasks} run.`
-    : `${kept} ${kept === 1 ? 'task' : 'tasks'} had succeeded before; ${tasks} run.`
 }
