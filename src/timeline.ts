@@ -68,7 +68,8 @@ function kindOf({ ended, epoch }: TimelineAttempt): Kind {
   return ended === 'failure' || ended === 'program-missing' ? 'failed' : 'ended'
 }
 
-function escaped(text: string): string {
+/** For the text and the attributes of SVG and HTML. */
+export function escaped(text: string): string {
   const marks: Record<string, string> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' }
   // what XML 1.0 does not know as a character (its rule 2), not even escaped
   return text
@@ -77,7 +78,7 @@ function escaped(text: string): string {
 }
 
 /** Two decimals at most: enough for a picture, and the same everywhere. */
-const n = (value: number): string => String(Math.round(value * 100) / 100)
+export const n = (value: number): string => String(Math.round(value * 100) / 100)
 
 /** 1, 2 or 5 times a power of ten: the smallest that gives at most `axisSteps` steps. */
 function niceStep(span: number): number {
@@ -86,9 +87,9 @@ function niceStep(span: number): number {
   return power * ([1, 2, 5].find((factor) => power * factor >= rough) ?? 10)
 }
 
-/** Puts attempts that overlap into lanes of their own, as few as there were at once. */
-function lanesOf(attempts: readonly TimelineAttempt[]): TimelineAttempt[][] {
-  const lanes: TimelineAttempt[][] = []
+/** Puts what overlaps into lanes of their own, as few as there were at once. */
+export function lanesOf<T extends { start: number; end: number }>(attempts: readonly T[]): T[][] {
+  const lanes: T[][] = []
   for (const attempt of attempts.toSorted((a, b) => a.start - b.start || a.end - b.end)) {
     const lane = lanes.find((members) => (members.at(-1)?.end ?? 0) <= attempt.start)
     if (lane === undefined) lanes.push([attempt])

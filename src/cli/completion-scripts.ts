@@ -72,7 +72,7 @@ complete -c batchmesh -f -a '(__batchmesh_complete)'
 `
 
 const powershell =
-  String.raw`# PowerShell completion for batchmesh
+  `# PowerShell completion for batchmesh
 Register-ArgumentCompleter -Native -CommandName batchmesh -ScriptBlock {
     param($wordToComplete, $commandAst, $cursorPosition)
     $words = @($commandAst.CommandElements | Where-Object { $_.Extent.StartOffset -lt $cursorPosition } | ForEach-Object { $_.Extent.Text })
@@ -85,7 +85,7 @@ Register-ArgumentCompleter -Native -CommandName batchmesh -ScriptBlock {
     foreach ($line in $lines[1..($lines.Count - 1)]) {
         $value, $about = $line -split "` +
   '`t' +
-  String.raw`", 2
+  `", 2
         if (-not $value.StartsWith($wordToComplete)) { continue }
         if (-not $about) { $about = $value }
         [System.Management.Automation.CompletionResult]::new($value, $value, 'ParameterValue', $about)

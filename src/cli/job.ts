@@ -6,6 +6,7 @@ import { type Context, given, integer, pairs } from './context.ts'
 import { durationMs, showTime } from './format.ts'
 import { jobFromJson, readJson } from './json-file.ts'
 import type { Column, Fields } from './output.ts'
+import { register as registerReport } from './report/command.ts'
 
 const columns: Column<JobView>[] = [
   { title: 'id', value: (j) => j.id },
@@ -94,6 +95,7 @@ export function register(program: Command, context: Context): void {
     await context.done(`Job ${jobId} is being deleted.`, { deleted: jobId })
   })
   wait(group, context)
+  registerReport(group, context)
   rerun(group, context)
 }
 

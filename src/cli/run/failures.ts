@@ -12,7 +12,9 @@ export interface FailureGroup {
 const shownLines = 5
 const shownTasks = 8
 
-function what({ exitCode, failureInfo }: TaskEvent): string {
+type Failed = Pick<TaskEvent, 'taskId' | 'exitCode' | 'failureInfo' | 'stderrTail'>
+
+function what({ exitCode, failureInfo }: Failed): string {
   if (failureInfo !== undefined && failureInfo.code !== 'FailureExitCode') return `${failureInfo.code}: ${failureInfo.message}`
   return exitCode === undefined
     ? 'failed before it could run'
@@ -31,13 +33,15 @@ function lastLines(text: string | undefined): string[] {
 export class Failures {
   readonly #groups = new Map<string, FailureGroup>()
 
-  add(task: TaskEvent): void {
+  /** True when it is the first of its kind. */
+  add(task: Failed): boolean {
     const stderr = lastLines(task.stderrTail)
     const ending = (stderr.at(-1) ?? '').replaceAll(/['"][^'"]*['"]|\S*[/.]\S*|0x[0-9a-f]+|\d+/gi, '*')
     const key = `${what(task).replaceAll(/\d+(?= |$)/g, (n) => (task.failureInfo?.code === 'FailureExitCode' ? n : '*'))}\n${ending}`
     const group = this.#groups.get(key)
     if (group !== undefined) group.taskIds.push(task.taskId)
     else this.#groups.set(key, { what: what(task), taskIds: [task.taskId], stderr })
+    return group === undefined
   }
 
   get groups(): FailureGroup[] {
