@@ -4,6 +4,7 @@ import { chmod, chown, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { deserialize, serialize } from 'node:v8'
+import { processIds } from '../../node/executors/proc.ts'
 import { argsFileName } from '../../node/executors/threads/messages.ts'
 import { startThreads, type ThreadsOptions } from '../../node/executors/threads/threads.ts'
 import type { Called, Owner, Seat, TaskPaths, ThreadExecutor } from '../../node/ports.ts'
@@ -33,6 +34,19 @@ export interface Ran extends Called {
   stderr: string
   /** What it returned. */
   result: unknown
+}
+
+/** Processes that call functions of nodes below a directory: they may write there. */
+export function childrenIn(root: string): number[] {
+  return processIds().filter((pid) => {
+    try {
+      const words = readFileSync(`/proc/${pid}/cmdline`, 'latin1').split('\0')
+      return words.includes('--permission') && words.some((word) => word.startsWith(`--allow-fs-write=${root}/`))
+    } catch {
+      // It ended meanwhile.
+      return false
+    }
+  })
 }
 
 const waitingModule = `import { existsSync } from 'node:fs'

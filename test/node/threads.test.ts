@@ -1,23 +1,9 @@
-import { chmodSync, copyFileSync, existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { chmodSync, copyFileSync, existsSync, readdirSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { processIds } from '../../node/executors/proc.ts'
 import { isRoot, TaskLab } from './task-lab.ts'
-import { ThreadLab } from './thread-lab.ts'
-
-/** Children of a lab: their program was given its directory. */
-function childrenIn(root: string): number[] {
-  return processIds().filter((pid) => {
-    try {
-      const words = readFileSync(`/proc/${pid}/cmdline`, 'latin1').split('\0')
-      return words.includes('--permission') && words.some((word) => word.startsWith(`--allow-fs-write=${root}/`))
-    } catch {
-      // It ended meanwhile.
-      return false
-    }
-  })
-}
+import { childrenIn, ThreadLab } from './thread-lab.ts'
 
 async function untilChildren(root: string, count: number): Promise<void> {
   while (childrenIn(root).length !== count) await sleep(10)
@@ -152,7 +138,7 @@ describe.each([undefined, 'process-group'] as const)('functions in threads, tier
     writeFileSync(secret, 'open to everybody', { mode: 0o644 })
     const other = await lab.call(exports('() => console.log("of another job")'), { jobUid: 2 })
     const module = `import { execFileSync } from 'node:child_process'
-      import { readFileSync, writeFileSync } from 'node:fs'
+      import { writeFileSync } from 'node:fs'
       import { Worker } from 'node:worker_threads'
       const says = (act) => { try { return String(act()) } catch (error) { return error.code } }
       export default (secret, other) => [
