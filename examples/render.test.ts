@@ -10,12 +10,12 @@ async function countWords(mesh: Mesh, texts: string[]): Promise<number> {
   return words
 }
 
-test('words are counted on two machines', async () => {
+void test('words are counted on two machines', async () => {
   await using mesh = await createTestMesh({ machines: 2, slots: 2 })
   assert.equal(await countWords(mesh, ['one two', 'three', 'four five six']), 6)
 })
 
-test('a machine that leaves takes no work with it', async () => {
+void test('a machine that leaves takes no work with it', async () => {
   await using mesh = await createTestMesh({ machines: 2, slots: 1 })
   const results = mesh.run({ command: 'sleep 0.2', array: 6 })
   await results.next()

@@ -13,7 +13,7 @@ export type { JobEvents, MeshStatus, TaskEvent } from '../protocols/control.ts'
 export { type ErrorCode, MeshError } from '../protocols/errors.ts'
 export type { FileEntry } from '../protocols/files.ts'
 export type { BlobStat, LocalStatus } from '../protocols/local.ts'
-export type { JobSpec, JobSpecInput, JobState, JobView, TaskCounts } from '../protocols/model/job.ts'
+export type { EnvironmentSettings, JobSpec, JobSpecInput, JobState, JobView, TaskCounts } from '../protocols/model/job.ts'
 export type { IsolationTier, MachineClass, MachineDescription, MachineView } from '../protocols/model/machine.ts'
 export type {
   AllocationState,

@@ -22,6 +22,9 @@ export interface InviteOptions {
   expiresMs?: number
 }
 
+type ControlCalls = Client['control']
+type LocalCalls = Client['local']
+
 const dayMs = 86_400_000
 
 /**
@@ -36,9 +39,9 @@ export class Mesh implements AsyncDisposable {
   readonly tasks: Tasks
   readonly blobs: Blobs
   /** Every call that the mesh understands (protocols/control.ts), for what the rest of this class does not cover. */
-  readonly control: Client['control']
+  readonly control: ControlCalls
   /** Every call that the node understands (protocols/local.ts). */
-  readonly local: Client['local']
+  readonly local: LocalCalls
   /** Data directory of the node. */
   readonly dataDir: string
   readonly #client: Client
