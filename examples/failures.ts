@@ -13,7 +13,7 @@ try {
   for await (const result of mesh.map(half, [3, 2], { retries: 1 })) console.log(result)
 } catch (error) {
   if (!(error instanceof MapError)) throw error
-  console.log(`input ${error.index}: ${error.cause}`)
+  console.log(`input ${error.index}: ${String(error.cause)}`)
 }
 
 // Or failures are results like others.
