@@ -1,4 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { MeshError } from '../../protocols/errors.ts'
+import type { JobSpec } from '../../protocols/model/job.ts'
 import { Lab } from './lab.ts'
 
 let lab: Lab
@@ -82,13 +84,12 @@ describe('job rerun', () => {
   it('does not make a second job when an answer was lost', async () => {
     await failing()
     let isBroken = false
-    lab.mesh.onCall = (name) => {
+    lab.mesh.onCall = (name, request) => {
       if (name !== 'addJob' || isBroken) return
       isBroken = true
-      setImmediate(() => {
-        lab.mesh.crash()
-        lab.mesh.revive()
-      })
+      const spec = request as JobSpec
+      lab.mesh.jobs.set(spec.id, { spec, uid: 99, state: 'active', tasks: new Map() })
+      throw new MeshError('Unreachable')
     }
     await lab.run('job', 'rerun', 'j', '--failed', '-d')
     expect([...lab.mesh.jobs.keys()]).toEqual(['j', 'j-r2'])

@@ -1,3 +1,4 @@
+import { rmSync, statSync, utimesSync } from 'node:fs'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { MeshError } from '../../protocols/errors.ts'
 import { Lab } from './lab.ts'
@@ -132,7 +133,6 @@ describe('--resume', () => {
   it('brings outputs that are not here any more, or differ, and leaves the others alone', async () => {
     lab.files({ 'c.x': 'C' })
     await lab.run(...words)
-    const { rmSync, statSync, utimesSync } = await import('node:fs')
     rmSync(`${lab.cwd}/out/a.out`)
     lab.files({ 'out/b.out': 'X' })
     utimesSync(`${lab.cwd}/out/c.out`, 1000, 1000)
@@ -157,6 +157,15 @@ describe('--resume', () => {
     expect(lab.read('out/b.out')).toBe('B')
   })
 
+  it('does not run again what only cannot be written here', async () => {
+    await lab.run(...words)
+    rmSync(`${lab.cwd}/out`, { recursive: true })
+    lab.files({ out: 'a file' })
+    const again = await lab.run(...words, '--resume')
+    expect(again).toMatchObject({ code: 1, stderr: expect.stringMatching(/a\.out of task 0000 .* could not be written/) })
+    expect(jobs()).toHaveLength(1)
+  })
+
   it('does not take the word of another submitter', async () => {
     await lab.run(...words)
     lab.mesh.submitter = 'somebody-else'
@@ -172,6 +181,12 @@ describe('--resume', () => {
     expect(ran(1)).toEqual(['0001', '0002', '0004', '0005', '0007', '0008'])
     await lab.run('run', 'exit $(( {index} % 3 ))', '--array', '0,3,6,7', '--resume')
     expect(ran(2)).toEqual(['0007'])
+  })
+
+  it('tasks of an array are told apart by their index alone', async () => {
+    await lab.run('run', 'exit $BATCHMESH_ARRAY_INDEX', '--array', '0-2')
+    const again = await lab.run('run', 'exit $BATCHMESH_ARRAY_INDEX', '--array', '1-2', '--resume')
+    expect(again.stderr).toMatch(/Nothing of it has succeeded before: 2 tasks are run/)
   })
 
   it('one success does not stand for two equal rows', async () => {

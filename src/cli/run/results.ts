@@ -97,8 +97,13 @@ export class Results {
         await this.#write(output)
       } catch (error) {
         if (this.#options.signal.aborted) throw error
-        for (const { file } of taken) if (file !== undefined) this.#writers.delete(file)
-        return false
+        const { code } = toMeshError(error)
+        if (code === 'BlobNotFound' || code === 'BlobCorrupt') {
+          for (const { file } of taken) if (file !== undefined) this.#writers.delete(file)
+          return false
+        }
+        // The fault is with this machine, and running the task again does not mend it.
+        this.#notWritten(output, error)
       }
       taken.push(output)
     }
@@ -152,10 +157,15 @@ export class Results {
       await this.#write(output)
     } catch (error) {
       if (this.#options.signal.aborted) return
-      this.problems.push(
-        `${output.path} of task ${output.taskId} (blob ${output.blob}) could not be written to ${this.#place(output)?.file}: ${toMeshError(error).message}`,
-      )
+      this.#notWritten(output, error)
     }
+  }
+
+  #notWritten(output: Output, error: unknown): void {
+    const { path, taskId, blob } = output
+    this.problems.push(
+      `${path} of task ${taskId} (blob ${blob}) could not be written to ${this.#place(output)?.file}: ${toMeshError(error).message}`,
+    )
   }
 
   #place({ taskId, path }: Output): { root: string; file: string } | undefined {

@@ -76,7 +76,9 @@ export class Run {
       const uploads = await upload(this.#mesh, this.#plan, chosen, this.#progress, signal)
       const results = this.#results(uploads)
       const say = (line: string) => this.#context.say(line)
-      const work = this.#options.resume ? await workLeft(this.#mesh, this.#plan, uploads, results, { signal, say }) : wholeWork(chosen)
+      const work = this.#options.resume
+        ? await workLeft(this.#mesh, this.#plan, uploads, results, { signal, quiet: this.#options.quiet, say })
+        : wholeWork(chosen)
       if (work.count > 0) {
         await this.#addJob()
         await sendTasks(this.#mesh, jobId, this.#plan, work.positions, uploads, { signal, say })

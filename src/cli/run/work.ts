@@ -29,7 +29,7 @@ export async function workLeft(
   plan: RunPlan,
   uploads: Uploads,
   results: Results,
-  { signal, say }: { signal: AbortSignal; say: (line: string) => void },
+  { signal, quiet, say }: { signal: AbortSignal; quiet: boolean; say: (line: string) => void },
 ): Promise<Work> {
   const { tasks, reduces, active } = await findEarlier(mesh, plan, uploads, signal)
   for (const id of active)
@@ -48,7 +48,7 @@ export async function workLeft(
   const built = new RangeBuilder()
   for (const at of each(plan.all)) if (!kept.has(at)) built.index(at)
   const count = arrayCount({ indexes: built.ranges })
-  if (count > 0) say(resumed(kept.size, count))
+  if (count > 0 && !quiet) say(resumed(kept.size, count))
   return { positions: built.ranges, count, kept: kept.size, reduces }
 }
 
