@@ -8,7 +8,7 @@
 export const settable: Readonly<Record<string, readonly string[]>> = {
   '': ['data', 'output'],
   up: ['port', 'listen', 'announce', 'bootstrap', 'mdns', 'lend-cpus', 'lend-memory', 'blob-quota', 'label', 'class', 'name', 'log-level'],
-  run: ['pool-id', 'retries', 'timeout', 'cpus', 'memory', 'gpus', 'slots', 'env', 'retention', 'quiet'],
+  run: ['pool-id', 'retries', 'timeout', 'cpus', 'memory', 'gpus', 'slots', 'env', 'retention', 'max-fails', 'quiet'],
   'job create': ['pool-id', 'priority', 'job-max-task-retry-count', 'job-max-wall-clock-time', 'max-parallel-tasks', 'retention-time'],
   'task create': ['max-task-retry-count', 'max-wall-clock-time', 'cpus', 'memory', 'gpus'],
   'pool create': ['vm-size', 'task-slots-per-node', 'node-fill-type', 'resize-timeout'],

@@ -216,7 +216,7 @@ export class MeshLab {
 
   #start(words: readonly string[], options: { env?: Record<string, string | undefined> | undefined; cwd?: string | undefined }): Running {
     const outside = Object.entries(process.env).filter(([name]) => !name.startsWith('BATCHMESH_') && !name.startsWith('VITEST'))
-    const env = { ...Object.fromEntries(outside), NO_COLOR: '1', ...options.env }
+    const env = { ...Object.fromEntries(outside), NO_COLOR: '1', BATCHMESH_CONFIG: '', ...options.env }
     const child = spawn(words[0]!, words.slice(1), { env, cwd: options.cwd ?? this.root, stdio: 'pipe' })
     const running = new Running(child)
     this.#running.add(running)
