@@ -19,12 +19,32 @@ function down(program: Command, context: Context): void {
     .command('down')
     .description('Stops this machine’s node. Its tasks are run elsewhere; the next "up" resumes its membership.')
     .option('--drain', 'let running tasks end first; no new ones start')
-    .addHelpText('after', '\nExample:\n  batchmesh down --drain')
-  context.action<{ drain?: boolean }>(command, async ({ drain = false }) => {
-    if (drain) context.say('waiting for running tasks to end …')
-    await end(context, (mesh) => mesh.local.call('down', { drain }, { timeoutMs: drain ? drainTimeoutMs : undefined }))
+    .option('--service', 'stop and remove the service that "up --service" made; the data stays')
+    .option('--user', 'with --service: the one of this user alone')
+    .addHelpText('after', '\nExamples:\n  batchmesh down --drain\n  sudo batchmesh down --service')
+  context.action<DownOptions>(command, async ({ drain = false, service = false, user = false }) => {
+    if (user && !service) throw new MeshError('InvalidPropertyValue', '--user says whose service it is; it needs --service.')
+    if (service) {
+      // Its tasks end first; then there is no node for the manager to stop.
+      if (drain) await drainNode(context)
+      const { removeService } = await import('../service/service.ts')
+      return removeService(context, { user })
+    }
+    if (drain) await drainNode(context)
+    else await end(context, (mesh) => mesh.local.call('down', { drain: false }))
     await context.done('The node has stopped.', { stopped: true })
   })
+}
+
+interface DownOptions {
+  drain?: boolean
+  service?: boolean
+  user?: boolean
+}
+
+async function drainNode(context: Context): Promise<void> {
+  context.say('waiting for running tasks to end …')
+  await end(context, (mesh) => mesh.local.call('down', { drain: true }, { timeoutMs: drainTimeoutMs }))
 }
 
 function leave(program: Command, context: Context): void {

@@ -28,6 +28,8 @@ interface Options {
   name?: string
   defaults?: boolean
   detach?: boolean
+  service?: boolean
+  user?: boolean
   logLevel: LogLevel
 }
 
@@ -57,6 +59,8 @@ export function register(program: Command, context: Context): void {
     .option('--name <name>', 'name shown for this machine, default its host name')
     .option('--defaults', 'forget the options of earlier starts')
     .option('--detach', 'return when the node is ready and leave it running')
+    .option('--service', 'make the node a service that starts with this machine (systemd, launchd)')
+    .option('--user', 'with --service: a service of this user alone; as an ordinary user it always is')
     .addOption(new Option('--log-level <level>').choices(['debug', 'info', 'warn', 'error']).default('info'))
     .addHelpText(
       'after',
@@ -64,6 +68,7 @@ export function register(program: Command, context: Context): void {
 Examples:
   batchmesh up                                   found a mesh, in the foreground
   batchmesh up --join mesh.token --detach        join one, in the background
+  sudo batchmesh up --join mesh.token --service  join one, and start with the machine
   batchmesh up --lend-cpus 4 --class low-priority --label room=lab`,
     )
   context.action<Options>(command, async (options) => {
@@ -74,6 +79,20 @@ Examples:
     const settings = {
       kept: mergeSettings(before, given),
       used: mergeSettings(before, mergeSettings(settingsOf(context.only(options, 'elsewhere')), given)),
+    }
+    if (options.user === true && options.service !== true)
+      throw new MeshError('InvalidPropertyValue', '--user says whose service it is; it needs --service.')
+    if (options.service === true) {
+      if (options.detach === true) throw new MeshError('InvalidPropertyValue', 'A service runs by itself: give --service or --detach.')
+      const { installService } = await import('../service/service.ts')
+      const { name, bootstrap, mdns } = withDefaults(settings.used)
+      const logLevel = options.logLevel === 'info' ? undefined : options.logLevel
+      return installService(context, {
+        user: options.user === true,
+        settings: settings.kept,
+        member: { join, name: name!, bootstrap, mdns },
+        logLevel,
+      })
     }
     if (options.detach === true) {
       const { detach } = await import('./detach.ts')
