@@ -131,8 +131,20 @@ function obstacle(state: State, node: Node, task: Task): string {
   if (isExcluded(state, task.job, task.class, machine))
     return `${name}: left out, ${task.job.row.excluded.find((entry) => entry.machine === machine.peer)?.reason}`
   if (node.heldFor !== undefined) return `${name}: held for ${node.heldFor.name ?? node.heldFor.id}`
-  const busy = [...node.leases].reduce((sum, lease) => sum + lease.task.class.slots, 0)
-  return `${name}: fits; ${busy} of ${node.slots} slots are taken`
+  return `${name}: fits; ${slotsOn(node)}`
+}
+
+/** What a node holds beyond its slots, and does not start yet, takes none of them. */
+function slotsOn(node: Node): string {
+  let taken = 0
+  let ahead = 0
+  for (const { task, uploading } of node.leases) {
+    if (uploading) continue
+    if (taken + task.class.slots <= node.slots) taken += task.class.slots
+    else ahead += 1
+  }
+  const slots = `${taken} of ${many(node.slots, 'slot')} ${node.slots === 1 ? 'is' : 'are'} taken`
+  return ahead === 0 ? slots : `${slots}, ${many(ahead, 'task')} ${ahead === 1 ? 'is' : 'are'} next in line there`
 }
 
 /** What no node has enough of: "no machine with 8 cores; largest: 4". */

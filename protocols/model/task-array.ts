@@ -4,7 +4,7 @@
  * so that ids sort as their indexes do and an id tells its index.
  */
 import { z } from 'zod'
-import { type TaskSpec, taskFieldsSchema, taskKindProblem } from './task.ts'
+import { type TaskSpec, taskFieldsSchema, taskKindProblem, taskSpecSchema } from './task.ts'
 
 /** Tasks of one array: what one coordinator's memory and a user's patience are made for; larger ones are split. */
 export const maxArrayTasks = 10_000_000
@@ -50,7 +50,7 @@ export const taskArraySchema = z
 export type TaskArrayInput = z.input<typeof taskArraySchema>
 export type TaskArray = z.output<typeof taskArraySchema>
 
-function arrayProblem(array: Pick<TaskArray, 'indexes' | 'idDigits' | 'template' | 'idPrefix'>): string | undefined {
+function arrayProblem(array: TaskArray): string | undefined {
   const { indexes, idDigits } = array
   // None at all is refused by the list's own rule, after which this one is asked all the same.
   if (indexes.length === 0) return undefined
@@ -63,7 +63,14 @@ function arrayProblem(array: Pick<TaskArray, 'indexes' | 'idDigits' | 'template'
   const needed = String(lastOf(indexes.at(-1)!)).length
   if (idDigits !== undefined && idDigits < needed)
     return `idDigits ${idDigits} is too small for the largest index, which has ${needed} digits`
-  return taskKindProblem(array.template)
+  return taskKindProblem(array.template) ?? filledProblem(array)
+}
+
+/** A text can be within its limits only as long as no index is put in: the last one makes the longest texts. */
+function filledProblem(array: TaskArray): string | undefined {
+  const index = lastOf(array.indexes.at(-1)!)
+  const issue = taskSpecSchema.safeParse(arrayTask(array, index)).error?.issues[0]
+  return issue && `with the index ${index} the template makes no task: ${issue.path.join('.')}: ${issue.message}`
 }
 
 export function countOf({ start, end, step }: IndexRange): number {

@@ -142,6 +142,10 @@ describe('a task array', () => {
     expect(explainTask(scene.state, job, '0000', scene.now)!.summary).toBe('Task 0000 is completed: it failed.')
     expect(explainTask(scene.state, job, '0010', scene.now)).toBeUndefined()
     expect(job.tasks.size).toBe(0)
+    scene.claim('a', { slots: 4, prefetch: 2 })
+    expect(explainTask(scene.state, job, '0009', scene.now)!.details).toEqual([
+      'a: fits; 4 of 4 slots are taken, 2 tasks are next in line there',
+    ])
   })
 })
 

@@ -56,7 +56,7 @@ offer p: 1
 > why mpi/g
 Task g waits for its turn: 1 task is waiting in pool p, and every fitting node is busy.
   a: held for g
-  b: fits; 1 of 1 slots are taken
+  b: fits; 1 of 1 slot is taken
   c: held for g
 > submit small s3
 row spec small/s3
