@@ -50,7 +50,10 @@ async function offerFor(context: Context, typedBefore: readonly string[], typedW
   }
   if (before.includes('--')) return files
   const place = await placeOf(context, before)
-  const offer = place.option === undefined ? await offerAt(context, place, before, word) : await offerOption(context, place, before, word)
+  const offer =
+    place.option === undefined || isSkipped(place.option, word)
+      ? await offerAt(context, place, before, word)
+      : await offerOption(context, place, before, word)
   if (offer.mode === 'files') return offer
   const fit = offer.candidates.filter(({ value }) => value.startsWith(word))
   return { ...offer, candidates: joined === null ? fit : fit.map(({ value, about }) => ({ value: `${joined[1]}=${value}`, about })) }
@@ -75,7 +78,7 @@ async function placeOf(context: Context, before: readonly string[]): Promise<Pla
   const given: string[] = []
   let option: Option | undefined
   for (const word of before) {
-    if (option !== undefined) option = undefined
+    if (option !== undefined && !isSkipped(option, word)) option = undefined
     else if (word.startsWith('-') && word !== '-') {
       const found = optionsOf(command).find(({ long, short }) => word === long || word === short)
       option = found !== undefined && !found.isBoolean() && !word.includes('=') ? found : undefined
@@ -87,6 +90,11 @@ async function placeOf(context: Context, before: readonly string[]): Promise<Pla
     }
   }
   return { command, option, given }
+}
+
+/** A value that may be left out is, where another option follows. */
+function isSkipped(option: Option, word: string): boolean {
+  return option.optional && word.startsWith('-')
 }
 
 /** Of the command and of all, as its help shows them. */

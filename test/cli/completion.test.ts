@@ -53,6 +53,8 @@ describe('what is offered', () => {
   it('is nothing for a value that only the user knows, and files for a path', async () => {
     expect(await offered('run', '--retries', '')).toEqual(['words'])
     expect(await offered('run', 'true', '--to', '')).toEqual(['files'])
+    expect(await offered('run', '--try', '--red')).toEqual(['words', '--reduce', '--reduce-outputs'])
+    expect(await offered('run', '--try', '--to', '')).toEqual(['files'])
     expect(await offered('run', '--', '')).toEqual(['files'])
     expect(await offered('blob', 'put', 'a', '')).toEqual(['files'])
     expect(await offered('job', 'create', '')).toEqual(['words'])
