@@ -134,6 +134,8 @@ export async function found(dataDir: string, options: { name?: string; now?: () 
 /** This machine's key; made at the first call and never changed. */
 export async function machineKey(dataDir: string): Promise<MachineKey> {
   const dir = identityDir(dataDir)
+  // Its own directory is private; those above, where they are made here too, must let task users through.
+  await mkdir(dataDir, { recursive: true, mode: 0o711 })
   await mkdir(dir, { recursive: true, mode: 0o700 })
   await chmod(dir, 0o700)
   let privateKey = await readKey(dir, keyFile)

@@ -27,6 +27,8 @@ export interface Detached {
 /** Starts the node, waits until it is ready or has failed, and answers the exit code. */
 export async function detach(context: Context, options: Detached): Promise<number> {
   const logDirectory = join(options.dataDir, 'log')
+  // The log is private; the directories above, where they are made here too, must let task users through.
+  await mkdir(options.dataDir, { recursive: true, mode: 0o711 })
   await mkdir(logDirectory, { recursive: true, mode: 0o700 })
   const logPath = join(logDirectory, 'node.log')
   await rotate(logPath)
