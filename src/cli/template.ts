@@ -50,12 +50,18 @@ export function matchPlaceholder(text: string, at: number, columns: Columns | un
   const [all, name, format] = found
   if (columns?.has(name!)) throw usage(`${all} is not understood: a column takes no format. Write {${name}}.`)
   if (!(placeholderNames as readonly string[]).includes(name!)) {
-    const known = [...placeholderNames.map((one) => `{${one}}`), ...(columns === undefined ? [] : ['the columns', ...columns])].join(' ')
+    const known = placeholderNames.map((one) => `{${one}}`).join(' ') + shownColumns(columns)
     throw usage(`${all} is not a placeholder. There are ${known}; for the text itself write {${all}.`)
   }
   if (format !== undefined && (name !== 'index' || !/^0[1-9][0-9]?$/.test(format)))
     throw usage(`${all} is not understood: only {index} takes a format, such as {index:04} for four digits.`)
   return { length: all.length, name: name!, isColumn: false, width: format === undefined ? 0 : Number(format) }
+}
+
+function shownColumns(columns: Columns | undefined): string {
+  if (columns === undefined) return ''
+  const shown = [...columns].slice(0, 12).map((column) => `{${column}}`)
+  return `, and the columns ${shown.join(' ')}${columns.size > shown.length ? ' …' : ''}`
 }
 
 function usage(message: string): MeshError {

@@ -58,7 +58,9 @@ describe('--try', () => {
   it('that fails says what to mend, and exits with 1', async () => {
     const tried = await lab.run('run', 'exit 3', '--array', '0-9', '--try')
     expect(tried.code).toBe(1)
-    expect(tried.stderr).toMatch(/Task 0000 failed with exit code 3 on laptop/)
+    expect(tried.stderr).toMatch(
+      /Task 0000 failed with exit code 3 on laptop in .*\. Its standard error: batchmesh task logs \S+ --stderr$/m,
+    )
     expect(tried.stderr).toMatch(
       /When that is mended, the same command with --resume instead of --try runs the 10 tasks that have not succeeded/,
     )

@@ -114,7 +114,7 @@ describe('a table', () => {
       ['--inputs', '{a}'],
       /2 are not there, .*line 2 \(task 0\) names none\.fq; line 4 \(task 2\) names other\.fq/,
     ],
-    ['a\nx\n', ['--inputs', '{b}'], /\{b\} is not a placeholder\. .*the columns a/],
+    ['a\nx\n', ['--inputs', '{b}'], /\{b\} is not a placeholder\. .*and the columns \{a\};/],
     ['a\nx\n', ['--inputs', '-'], /--inputs -: with --table, --inputs says by its columns/],
     ['a\nx\n', ['--env', 'I={input}'], /\{input\} needs --inputs, which says what file a row brings, such as --inputs '\{a\}'/],
     ['a\nx\n', ['--array', '1'], /either --table or --array/],

@@ -131,8 +131,12 @@ async function triedTasks(mesh: Mesh, plan: RunPlan, jobId: string, positions: P
 function triedLines(tried: readonly Tried[], jobId: string): string[] {
   return tried.map(({ taskId, result, exitCode, machine, tookMs }) => {
     const how = result === 'success' ? 'succeeded' : `failed${exitCode === undefined ? '' : ` with exit code ${exitCode}`}`
+    const logs =
+      result === 'success'
+        ? `Its standard output: batchmesh task logs ${jobId}/${taskId}`
+        : `Its standard error: batchmesh task logs ${jobId}/${taskId} --stderr`
     const where = machine === undefined ? '' : ` on ${machine}`
     const took = tookMs === undefined ? '' : ` in ${showDuration(tookMs)}`
-    return `Task ${taskId} ${how}${where}${took}. Its standard output: batchmesh task logs ${jobId}/${taskId}`
+    return `Task ${taskId} ${how}${where}${took}. ${logs}`
   })
 }
