@@ -92,16 +92,19 @@ export function commonId(one: ArrayIds, other: ArrayIds): string | undefined {
   return index === undefined ? undefined : short.prefix + String(index).padStart(short.digits, '0')
 }
 
-/** The smallest-ranged number that is in both lists of rising ranges, the second moved up by `shift`. */
+/** A number that is in both lists of rising ranges, the second moved up by `shift`. Walks through the shorter list only. */
 function commonIndex(ones: readonly IndexRange[], others: readonly IndexRange[], shift: number): number | undefined {
-  let at = Math.max(
-    0,
-    rangeAt(others.length, (i) => others[i]!.start + shift, ones[0]!.start),
-  )
+  if (ones.length > others.length) {
+    const found = commonIndex(others, ones, -shift)
+    return found === undefined ? undefined : found + shift
+  }
   for (const one of ones) {
-    while (at < others.length && lastOf(others[at]!) + shift < one.start) at += 1
-    for (let next = at; next < others.length && others[next]!.start + shift <= one.end; next += 1) {
-      const { start, end, step } = others[next]!
+    const first = Math.max(
+      0,
+      rangeAt(others.length, (at) => others[at]!.start + shift, one.start),
+    )
+    for (let at = first; at < others.length && others[at]!.start + shift <= one.end; at += 1) {
+      const { start, end, step } = others[at]!
       const found = commonNumber(one, { start: start + shift, end: end + shift, step })
       if (found !== undefined) return found
     }

@@ -1,8 +1,9 @@
 import { describe, expect, it } from 'vitest'
-import { maxArrays } from '../../coordinator/arrays.ts'
+import { maxArrays, maxRanges } from '../../coordinator/arrays.ts'
 import { explainTask } from '../../coordinator/explain.ts'
 import { markAt, pristineCount } from '../../coordinator/task-book.ts'
 import { viewCounts, viewPool } from '../../coordinator/view.ts'
+import { taskArraySchema } from '../../protocols/model/task-array.ts'
 import { Scene } from '../support/scene.ts'
 
 function setup(indexes = [{ start: 0, end: 9 }], maxTaskRetryCount = 0) {
@@ -203,6 +204,31 @@ describe('ids of an array', () => {
     const { scene, job } = setup()
     for (let n = job.arrays.length; n < maxArrays; n += 1) scene.addArray('j', { indexes: [{ start: 0, end: 0 }], idPrefix: `p${n}-` })
     expect(scene.addArray('j', { indexes: [{ start: 0, end: 0 }], idPrefix: 'q' })).toEqual(['refuse InvalidPropertyValue'])
+  })
+})
+
+describe('the ranges of a job’s arrays', () => {
+  const { template } = taskArraySchema.parse({ indexes: [{ start: 0, end: 0 }], template: { commandLine: 'x' } })
+  const count = 100_000
+  const add = (scene: Scene, idPrefix: string, first: number) => {
+    const indexes = Array.from({ length: count }, (_, i) => ({ start: first + 20 * i, end: first + 20 * i, step: 1 }))
+    const array = { indexes, idPrefix, idDigits: 9, template }
+    return scene.ask({ kind: 'addTaskArray', jobId: 'j', array, encoded: new Uint8Array(), specBytes: 100 })
+  }
+
+  it('are told apart one by one', () => {
+    const { scene } = setup()
+    add(scene, 'm', 3)
+    expect(add(scene, 'm', 4)[1]).toMatch(/^answer 100000 /)
+    expect(add(scene, 'm', 3 + 20 * (count - 1))).toEqual(['refuse TaskExists'])
+  })
+
+  it('are bounded together', () => {
+    const { scene, job } = setup()
+    // The one range of the first array counts too.
+    for (let n = 0; n < maxRanges / count - 1; n += 1) add(scene, `p${n}-`, 0)
+    expect(add(scene, 'q', 0)).toEqual(['refuse InvalidPropertyValue'])
+    expect(job.arrays).toHaveLength(maxRanges / count)
   })
 })
 
