@@ -225,6 +225,16 @@ it('an aborted signal ends it with its reason, and the job', async () => {
   await expect(mesh.map((n: number) => n, [1], { signal: abort.signal }).next()).rejects.toBe(reason)
 })
 
+it('closing the mesh ends what is under way', async () => {
+  fake.gate = new Promise(() => {})
+  const got = Array.fromAsync(mesh.map((n: number) => n, [1]))
+  got.catch(() => undefined)
+  fake.onCall = (name) => {
+    if (name === 'updateJob') void mesh.close()
+  }
+  await expect(got).rejects.toMatchObject({ code: 'Aborted' })
+})
+
 it('a job that somebody else ends rejects with JobCompleted', async () => {
   fake.gate = new Promise(() => {})
   const got = Array.fromAsync(mesh.map((n: number) => n, [1]))
