@@ -89,9 +89,9 @@ describe('results', () => {
     }
     held.open(0)
     const got: number[] = []
-    for await (const n of mesh.map(wait, [0, 1])) {
-      got.push(n)
-      if (n === 0) {
+    for await (const { value } of mesh.map(wait, [0, 1], { order: 'completed' })) {
+      got.push(value)
+      if (value === 0) {
         fake.crash()
         fake.revive()
         held.open(1)
@@ -106,6 +106,20 @@ describe('modules', () => {
     expect(await Array.fromAsync(mesh.map(work.default, [1, 2]))).toEqual([2, 4])
     expect(await Array.fromAsync(mesh.map(work.firstCell, ['a,b\nc,d']))).toEqual(['a'])
     expect(await Array.fromAsync(mesh.map(work.nameOf, ['/x/y.z']))).toEqual(['y.z'])
+  })
+
+  it('have the types of their functions', async () => {
+    const texts: string[] = await Array.fromAsync(mesh.map(work.firstCell, ['a']))
+    expect(texts).toEqual(['a'])
+    const one: AsyncGenerator<{ index: number; input: string; value: string }> = mesh.map(work.firstCell, ['a'], { order: 'completed' })
+    // @ts-expect-error: it takes texts
+    mesh.map(work.firstCell, [1])
+    // @ts-expect-error: it gives texts
+    const numbers: AsyncGenerator<number> = mesh.map(work.firstCell, ['a'])
+    // @ts-expect-error: it is no function
+    expect([one, numbers, work.notAFunction]).toHaveLength(3)
+    // @ts-expect-error: a function of this program has types as well
+    mesh.map((n: number) => n, ['a'])
   })
 
   it('can be named by a path', async () => {
