@@ -102,6 +102,6 @@ function kindOf(option: Option): string {
 }
 
 function wrong(setting: Setting, why: string): MeshError {
-  const shown = typeof setting.value === 'object' ? JSON.stringify(setting.value) : String(setting.value)
+  const shown = typeof setting.value === 'string' ? setting.value : JSON.stringify(setting.value)
   return new MeshError('InvalidPropertyValue', `${setting.place} is ${shown}: ${why}`)
 }

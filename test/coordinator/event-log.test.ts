@@ -280,7 +280,7 @@ describe('reading', () => {
     const batches: string[][] = []
     let release = () => {}
     const { desk, pipeline } = await open(memory)
-    const write = memory.write
+    const write = memory.write.bind(memory)
     memory.write = async (rows) => {
       batches.push([...rows.keys()])
       await new Promise<void>((resolve) => {

@@ -1,12 +1,12 @@
 /** What a report says of a job, added up from its tasks one by one: only numbers are kept of each, so that a million fit. */
 import { splitCommandLine } from '../../../protocols/model/command-line.ts'
-import type { AttemptEnd, AttemptRecord, TaskView } from '../../../protocols/model/task.ts'
+import type { AttemptRecord, TaskView } from '../../../protocols/model/task.ts'
 import { showThreadTask } from '../../../protocols/model/thread-task.ts'
 import { Failures } from '../run/failures.ts'
 
 /** How an attempt ended, in the order in which kinds are stacked; `running` has not. */
 export const kinds = ['success', 'running', 'failure', 'program-missing', 'lost', 'preempted', 'requeued', 'terminated'] as const
-export type Kind = (typeof kinds)[number] & (AttemptEnd | 'running')
+export type Kind = (typeof kinds)[number]
 
 /** Bars that are drawn one by one; with more, each would be less than a pixel. */
 export const mostBars = 2000
