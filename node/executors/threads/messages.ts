@@ -31,7 +31,8 @@ export interface Call {
   taskDir: string
   stdout: string
   stderr: string
-  env: Record<string, string>
+  /** Names and values as JSON: on its way to the thread it is only passed on. */
+  env: string
 }
 
 export type ToChild = { call: Call } | { end: number }

@@ -33,7 +33,11 @@ interface Files {
   stderr: number
 }
 
+type Module = Readonly<Record<string, unknown>>
+
 let files: Files | undefined
+/** By file: Node keeps them too, but takes its time to find them. */
+const modules = new Map<string, Module>()
 
 // A worker thread's own threads could be started without the permissions of this one.
 ;(process as { permission?: { drop?(scope: string): void } }).permission?.drop?.('worker')
@@ -57,7 +61,7 @@ function redirect(stream: NodeJS.WriteStream, fdOf: () => number | undefined): v
 export default async function run(call: Call): Promise<Answer> {
   const own: Files = { stdout: openSync(call.stdout, 'w'), stderr: openSync(call.stderr, 'w') }
   files = own
-  setEnvironment(call.env)
+  setEnvironment(JSON.parse(call.env) as Record<string, string>)
   process.exitCode = undefined
   let answer: Answer
   let before: number | undefined
@@ -83,14 +87,14 @@ export default async function run(call: Call): Promise<Answer> {
 
 function setEnvironment(env: Readonly<Record<string, string>>): void {
   for (const name of Object.keys(process.env)) if (!(name in env)) delete process.env[name]
-  for (const name in env) process.env[name] = env[name]
+  for (const name in env) if (process.env[name] !== env[name]) process.env[name] = env[name]
 }
 
 async function functionOf(call: Call): Promise<(...args: unknown[]) => unknown> {
-  let module: Record<string, unknown>
+  let module = modules.get(call.file)
   try {
-    // Kept by Node: once a thread.
-    module = (await import(pathToFileURL(call.file).href)) as Record<string, unknown>
+    module ??= (await import(pathToFileURL(call.file).href)) as Module
+    modules.set(call.file, module)
   } catch (error) {
     const thrown = thrownOf(error, call.module, call.file)
     throw new CallError(`The module ${call.module} could not be imported: ${thrown.name}: ${thrown.message}`, { cause: error })

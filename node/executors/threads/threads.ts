@@ -277,7 +277,7 @@ class JobThreads {
       taskDir: paths.taskDir,
       stdout: paths.stdout,
       stderr: paths.stderr,
-      env,
+      env: JSON.stringify(env),
     }
     if (signal.aborted) return calledBy({ how: 'ended' }, call, { startTime, endTime: startTime })
     const ending = place.child.call(call, signal)
