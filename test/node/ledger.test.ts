@@ -20,6 +20,17 @@ function ledgerWith(...reservations: Reservation[]): Ledger {
 
 const idle = () => false
 
+describe('the memory share of a task', () => {
+  it('is what it asked for, else its slots’ part of its node’s memory', () => {
+    const ledger = ledgerWith(reservation(1, 2, { taskSlots: 4 }))
+    expect(ledger.memoryShareMiB('p-1', task(1, { memoryMiB: 100 }))).toBe(100)
+    expect(ledger.memoryShareMiB('p-1', task(1))).toBe(512)
+    expect(ledger.memoryShareMiB('p-1', task(4))).toBe(2048)
+    expect(ledger.memoryShareMiB('d', task(1))).toBe((8192 - 2048) / 2)
+    expect(ledger.memoryShareMiB('gone', task(1))).toBe(0)
+  })
+})
+
 describe('the default pool node', () => {
   it('has a slot for each whole core that no reservation holds', () => {
     const ledger = ledgerWith(reservation(1, 1.5))

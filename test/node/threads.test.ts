@@ -1,4 +1,4 @@
-import { chmodSync, copyFileSync, existsSync, readdirSync, statSync, writeFileSync } from 'node:fs'
+import { chmodSync, copyFileSync, existsSync, mkdirSync, readdirSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
@@ -136,20 +136,24 @@ describe.each([undefined, 'process-group'] as const)('functions in threads, tier
   it('S1: read and write the files of their job, and nothing else; start no program and no thread', async () => {
     const secret = join(lab.tasks.root, 'shared-by-all')
     writeFileSync(secret, 'open to everybody', { mode: 0o644 })
+    const shared = join(lab.tasks.root, 'shared')
+    mkdirSync(shared, { mode: 0o755 })
+    writeFileSync(join(shared, 'input'), 'shared input', { mode: 0o644 })
     const other = await lab.call(exports('() => console.log("of another job")'), { jobUid: 2 })
     const module = `import { execFileSync } from 'node:child_process'
-      import { writeFileSync } from 'node:fs'
+      import { readFileSync, writeFileSync } from 'node:fs'
       import { Worker } from 'node:worker_threads'
       const says = (act) => { try { return String(act()) } catch (error) { return error.code } }
-      export default (secret, other) => [
+      export default (secret, other, shared) => [
         says(() => { writeFileSync(process.env.AZ_BATCH_TASK_WORKING_DIR + '/x', 'mine'); return readFileSync(process.env.AZ_BATCH_TASK_WORKING_DIR + '/x') }),
+        says(() => readFileSync(shared)), says(() => writeFileSync(shared, '')),
         says(() => readFileSync(secret)), says(() => writeFileSync(secret, '')), says(() => readFileSync(other)),
         says(() => execFileSync('true')), says(() => new Worker('1', { eval: true, execArgv: [] })),
         says(() => process.dlopen({ exports: {} }, '/none.node')),
       ]`
-    const { result } = await lab.call(module, { args: [secret, other.paths.stdout] })
+    const { result } = await lab.call(module, { args: [secret, other.paths.stdout, join(shared, 'input')] })
     const denied = 'ERR_ACCESS_DENIED'
-    expect(result).toEqual(['mine', denied, denied, denied, denied, denied, 'ERR_DLOPEN_DISABLED'])
+    expect(result).toEqual(['mine', 'shared input', denied, denied, denied, denied, denied, denied, 'ERR_DLOPEN_DISABLED'])
   })
 
   it('keep the variables of their module from call to call, and nothing that still runs', async () => {

@@ -229,8 +229,9 @@ class JobThreads {
       dir = directories.makeOwn(this.#jobUid, this.#jobId, `threads-${this.#count}`, lane.owner)
       const program = await this.#program(lane, dir)
       const env = { PATH: systemPath, LANG: 'C.UTF-8', HOME: dir, TMPDIR: dir }
+      // Node takes a path for a directory only if it is there: the one of shared inputs may come later.
       const writes = [directories.openJob(this.#jobUid, this.#jobId)]
-      const child = await Child.start({ lane, dir, program, reads: [sharedDir], writes, env })
+      const child = await Child.start({ lane, dir, program, reads: [`${sharedDir}/*`], writes, env })
       if (this.#ending.signal.aborted) child.end()
       return { child, lane, dir, holders: 0, isEnding: false, idle: undefined }
     } catch (error) {
