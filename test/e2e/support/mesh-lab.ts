@@ -132,7 +132,7 @@ export class MeshLab {
   async up(name: string, options: UpOptions = {}): Promise<NodeProcess> {
     const dataDir = this.dataDir(name)
     const token = options.join instanceof NodeProcess ? await this.invite(options.join) : options.join
-    const network = options.network ?? ['--port', String(await this.#port(name)), '--listen', '127.0.0.1', '--no-mdns']
+    const network = options.network ?? ['--port', String(await this.port(name)), '--listen', '127.0.0.1', '--no-mdns']
     const words = [batchmesh, 'up', '--data', dataDir, '--name', name, ...network, ...(options.args ?? [])]
     const env = token === undefined ? options.env : { BATCHMESH_JOIN: token, ...options.env }
     const running = this.#start([...(options.within ?? []), ...words], { env })
@@ -237,7 +237,7 @@ export class MeshLab {
   }
 
   /** The same one at each start of a node, so that others find it again. Below the ephemeral ports, which dials take. */
-  async #port(name: string): Promise<number> {
+  async port(name: string): Promise<number> {
     const known = this.#ports.get(name)
     if (known !== undefined) return known
     for (;;) {
