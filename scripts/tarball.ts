@@ -49,13 +49,13 @@ function filesAt(path: string): string[] {
 /** Name, version, licence and its text of every package: their licences ask for that. */
 function licences(paths: readonly string[]): string {
   const parts = paths.map((path) => {
-    const about = JSON.parse(readFileSync(join(root, path, 'package.json'), 'utf8')) as { name: string; version: string; license?: unknown }
+    const about = JSON.parse(readFileSync(join(root, path, 'package.json'), 'utf8')) as { name: string; version: string; license?: string | object }
     const texts = readdirSync(join(root, path)).filter((name) => /^(licen[cs]e|copying|notice)/i.test(name))
     const text = texts
       .map((name) => join(root, path, name))
       .filter((file) => statSync(file).isFile())
       .map((file) => readFileSync(file, 'utf8').trim())
-    return [`${about.name} ${about.version}: ${String(about.license ?? 'see below')}`, ...text].join('\n\n')
+    return [`${about.name} ${about.version}: ${typeof about.license === 'string' ? about.license : 'see below'}`, ...text].join('\n\n')
   })
   return `${['Batchmesh is under the Apache License 2.0 (LICENSE). It contains these packages:', ...parts].join(`\n\n${'-'.repeat(100)}\n\n`)}\n`
 }

@@ -9,6 +9,7 @@
 import { type FileHandle, open } from 'node:fs/promises'
 import { type BatchOperation, ClassicLevel } from 'classic-level'
 import { decode, encode } from '../../protocols/codec.ts'
+import { MeshError } from '../../protocols/errors.ts'
 import type { BlobId } from '../../protocols/ids.ts'
 
 export interface Row {
@@ -47,6 +48,9 @@ interface Waiting {
   reject: (error: unknown) => void
 }
 
+/** Of the rows; raised when they change their shape. */
+const format = 1
+
 /** Changes in one group: bounds what a crash takes back and how long the first waits. */
 const maxGroup = 2048
 
@@ -67,6 +71,12 @@ export class Ledger {
   static async open(path: string, filesPath: string): Promise<Ledger> {
     const db = new ClassicLevel<string, Uint8Array>(path, { keyEncoding: 'utf8', valueEncoding: 'view' })
     await db.open()
+    try {
+      await checkFormat(db, path)
+    } catch (error) {
+      await db.close()
+      throw error
+    }
     const ledger = new Ledger(db, await open(filesPath, 'r'))
     const used = await db.get('used')
     ledger.#usedBytes = used === undefined ? 0 : (decode(used) as number)
@@ -198,6 +208,18 @@ export class Ledger {
     for (const [key, value] of overlay) batch.push(value === null ? { type: 'del', key } : { type: 'put', key, value })
     await this.#db.batch(batch, { sync: true })
   }
+}
+
+/** Marks a new index; one without a number is of version 0.1, which had this format and gave none. Rejects, and changes nothing, for another. */
+async function checkFormat(db: ClassicLevel<string, Uint8Array>, path: string): Promise<void> {
+  const known = await db.get('format')
+  if (known === undefined) return db.put('format', encode(format), { sync: true })
+  const found = decode(known)
+  if (found === format) return
+  throw new MeshError(
+    'UnsupportedVersion',
+    `The index of the blob store ${path} has format ${String(found)}, this version of Batchmesh knows format ${format}. Use the version that wrote it.`,
+  )
 }
 
 function pinKey(id: BlobId, name: string): string {

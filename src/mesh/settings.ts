@@ -8,7 +8,10 @@ import { machineClassSchema } from '../../protocols/model/machine.ts'
 import { labelsSchema } from '../../protocols/model/resources.ts'
 import { firstIssue } from '../../protocols/rpc.ts'
 
-/** Fields of UpOptions; absent is what nobody ever said. */
+/**
+ * Fields of UpOptions; absent is what nobody ever said. The file has no version: each setting stands for itself, and one
+ * that this version does not know is refused by its name, never passed over.
+ */
 export const settingsSchema = z.strictObject({
   port: z.number().int().min(0).max(65_535).optional(),
   listen: z.array(z.string()).optional(),

@@ -44,11 +44,12 @@ async function examine(context: Context): Promise<Check[]> {
   const configured = sources?.find('up', 'port')?.value
   const wanted = configured === undefined ? (settings.port ?? defaultPort) : Number(configured)
   const port = held.map(portOf).find((found) => found !== undefined) ?? wanted
-  const mdns = String(sources?.find('up', 'mdns')?.value ?? settings.mdns ?? true) !== 'false'
+  const multicast = sources?.find('up', 'mdns')?.value ?? settings.mdns
+  const mdns = multicast !== false && multicast !== 'false'
   const parts = await Promise.all([
     attempt('Node.js', () => [checkNodeJs()]),
     attempt('data directory', () => checkData(context.dataDir)),
-    settingsCheck,
+    attempt('settings', () => settingsCheck),
     attempt('port', async () => [await checkPort(port, held)]),
     attempt('firewall', async () => [await checkFirewall(port === 0 ? defaultPort : port, mdns)]),
     attempt('local network', async () => [await checkMdns(mdns)]),
