@@ -49,7 +49,11 @@ function filesAt(path: string): string[] {
 /** Name, version, licence and its text of every package: their licences ask for that. */
 function licences(paths: readonly string[]): string {
   const parts = paths.map((path) => {
-    const about = JSON.parse(readFileSync(join(root, path, 'package.json'), 'utf8')) as { name: string; version: string; license?: string | object }
+    const about = JSON.parse(readFileSync(join(root, path, 'package.json'), 'utf8')) as {
+      name: string
+      version: string
+      license?: string | object
+    }
     const texts = readdirSync(join(root, path)).filter((name) => /^(licen[cs]e|copying|notice)/i.test(name))
     const text = texts
       .map((name) => join(root, path, name))
