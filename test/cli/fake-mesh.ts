@@ -11,7 +11,7 @@ import { matchesPatterns } from '../../protocols/model/file-pattern.ts'
 import type { JobSpec, JobView } from '../../protocols/model/job.ts'
 import type { MachineView } from '../../protocols/model/machine.ts'
 import type { OutputEntry, TaskSpec, TaskView } from '../../protocols/model/task.ts'
-import { arrayTask, countOf } from '../../protocols/model/task-array.ts'
+import { arrayTask, countOf, type TaskArray } from '../../protocols/model/task-array.ts'
 import { type CloneValue, maxInlineValueBytes, type ThreadError, type ThreadTask } from '../../protocols/model/thread-task.ts'
 import { type CallHandlers, serverSession } from '../../protocols/rpc.ts'
 import type { Channel } from '../../protocols/wire.ts'
@@ -152,12 +152,8 @@ export class FakeMesh implements FakeBlobs {
       terminateJob: ({ jobId, terminateReason }) => this.end(jobId, terminateReason),
       addTasks: ({ jobId, tasks }) => ({ results: this.#add(jobId, tasks) }),
       addTaskArray: ({ jobId, array }) => {
-        const specs = array.indexes.flatMap((range) =>
-          Array.from({ length: countOf(range) }, (_, at) => arrayTask(array, range.start + at * range.step)),
-        )
-        if (this.knowsArrays === false) throw new MeshError('UnsupportedVersion', 'This peer does not know the request addTaskArray.')
-        this.#add(jobId, specs)
-        return { count: specs.length, firstTaskId: specs[0]!.id, lastTaskId: specs.at(-1)!.id }
+        if (!this.knowsArrays) throw new MeshError('UnsupportedVersion', 'This peer does not know the request addTaskArray.')
+        return this.addArray(jobId, array)
       },
       reactivateTask: ({ jobId, taskId }) => {
         const task = this.#task(jobId, taskId)
@@ -216,6 +212,16 @@ export class FakeMesh implements FakeBlobs {
       ]),
     ) as unknown as ControlCalls
     const session = serverSession(controlProtocol, channel, { calls: handlers, notes: {} })
+  }
+
+  /** Adds the whole array, or nothing of it. */
+  addArray(jobId: string, array: TaskArray): { count: number; firstTaskId: string; lastTaskId: string } {
+    const specs = array.indexes.flatMap((range) =>
+      Array.from({ length: countOf(range) }, (_, at) => arrayTask(array, range.start + at * range.step)),
+    )
+    if (specs.some(({ id }) => this.#job(jobId).tasks.has(id))) throw new MeshError('TaskExists')
+    this.#add(jobId, specs)
+    return { count: specs.length, firstTaskId: specs[0]!.id, lastTaskId: specs.at(-1)!.id }
   }
 
   #add(jobId: string, tasks: readonly TaskSpec[]): { taskId: string; error?: { code: string; message: string } }[] {

@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { MeshError } from '../../protocols/errors.ts'
+import type { TaskArray } from '../../protocols/model/task-array.ts'
 import { explainSilence } from '../../src/cli/run/silence.ts'
 import type { Mesh } from '../../src/mesh/client.ts'
 import { connect } from '../../src/mesh.ts'
@@ -174,6 +175,20 @@ describe('run', () => {
     const ran = await lab.run('run', 'echo {index} > {index}.out', '--array', '0-4', '--outputs', '*.out', '--to', 'out')
     expect(ran.code).toBe(0)
     expect(lab.list('out').length).toBe(5)
+  })
+
+  it('an array whose answer was lost is there once', async () => {
+    let isBroken = false
+    lab.mesh.onCall = (name, request) => {
+      if (name !== 'addTaskArray' || isBroken) return
+      isBroken = true
+      const { jobId, array } = request as { jobId: string; array: TaskArray }
+      lab.mesh.addArray(jobId, array)
+      throw new MeshError('Unreachable')
+    }
+    const ran = await lab.run('run', 'echo {index}', '--array', '0-4', '--stdout')
+    expect(ran.code).toBe(0)
+    expect(ran.stdout.split('\n').sort().join('')).toBe('01234')
   })
 
   it('a job that somebody else ends is reported with what did not run', async () => {
