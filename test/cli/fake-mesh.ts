@@ -19,6 +19,7 @@ import type { OpenChannel } from '../../src/mesh/sessions.ts'
 import { version } from '../../src/version.ts'
 import { channelPair } from './channel-pair.ts'
 import { blobIdOf, type FakeBlobs, laptop, localCalls } from './fake-local.ts'
+import { meshStatus } from './fake-status.ts'
 
 export interface FakeTask {
   spec: TaskSpec
@@ -392,15 +393,4 @@ function filesBelow(directory: string): string[] {
     .filter((entry) => entry.isFile())
     .map((entry) => join(entry.parentPath, entry.name).slice(directory.length + 1))
     .sort()
-}
-
-const meshStatus = {
-  meshId: 'mesh-1',
-  coordinator: { peer: 'peer-of-the-coordinator', name: 'tower', version, startTime: 0, ownerEpoch: 1 },
-  machines: { connected: 1, known: 2 },
-  capacity: { cores: 4, memoryMiB: 8192, gpus: 0 },
-  pools: 1,
-  jobs: { active: 0, completed: 0 },
-  tasks: { active: 0, running: 0, completed: 0, succeeded: 0, failed: 0 },
-  heartbeatLagMs: 1,
 }
