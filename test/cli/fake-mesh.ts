@@ -16,7 +16,6 @@ import { type CloneValue, maxInlineValueBytes, type ThreadError, type ThreadTask
 import { type CallHandlers, serverSession } from '../../protocols/rpc.ts'
 import type { Channel } from '../../protocols/wire.ts'
 import type { OpenChannel } from '../../src/mesh/sessions.ts'
-import { version } from '../../src/version.ts'
 import { channelPair } from './channel-pair.ts'
 import { blobIdOf, type FakeBlobs, laptop, localCalls } from './fake-local.ts'
 import { meshStatus } from './fake-status.ts'

@@ -1,4 +1,6 @@
 /** What the coordinator of the fake mesh says of it. */
+import { version } from '../../src/version.ts'
+
 export const meshStatus = {
   meshId: 'mesh-1',
   coordinator: { peer: 'peer-of-the-coordinator', name: 'tower', version, startTime: 0, ownerEpoch: 1 },
