@@ -82,7 +82,13 @@ export async function connect(options: ConnectOptions = {}): Promise<Mesh> {
     return new Mesh(peer.client, peer.release)
   }
   const client = new Client({ ...rest, ...(dataDir === undefined ? {} : { dataDir: resolve(dataDir) }) })
-  await client.local.session()
+  try {
+    await client.local.session()
+  } catch (error) {
+    if (!(error instanceof MeshError) || error.code !== 'Unreachable') throw error
+    const message = `No node runs here (nothing answers in ${client.dataDir}). Start one with \`batchmesh up\`, give connect a token, or use join().`
+    throw new MeshError('Unreachable', message, { cause: error.cause })
+  }
   return new Mesh(client)
 }
 

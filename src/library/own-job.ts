@@ -2,7 +2,7 @@
 import { MeshError, toMeshError } from '../../protocols/errors.ts'
 import type { TaskSpec, TaskSpecInput } from '../../protocols/model/task.ts'
 import { taskSpecSchema } from '../../protocols/model/task.ts'
-import { arrayIndexVariable } from '../../protocols/model/task-array.ts'
+import { arrayIndexVariable, type TaskArray } from '../../protocols/model/task-array.ts'
 import { firstIssue } from '../../protocols/rpc.ts'
 import type { Mesh as Client } from '../mesh/client.ts'
 import { addTasks } from '../mesh/submit.ts'
@@ -66,6 +66,19 @@ export class OwnJob {
 
   async add(tasks: Iterable<TaskSpec>): Promise<void> {
     await addTasks(this.#client, this.id, tasks, { signal: this.#signal, isOwnJob: true })
+  }
+
+  /** Adds a whole array. False when the coordinator is of an older version that takes none. */
+  async addArray(array: TaskArray): Promise<boolean> {
+    try {
+      await this.#client.control.call('addTaskArray', { jobId: this.id, array }, { signal: this.#signal, persist: true })
+    } catch (error) {
+      const { code } = toMeshError(error)
+      if (code === 'UnsupportedVersion') return false
+      // It was added by a request whose answer was lost: the job is this call's own.
+      if (code !== 'TaskExists') throw error
+    }
+    return true
   }
 
   /** All tasks are in: the job ends when they are complete, whatever becomes of this program. */

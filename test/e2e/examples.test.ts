@@ -1,5 +1,6 @@
 /** Each example runs as its own process against the built package, says what it should, and ends by itself. */
 import { execFile } from 'node:child_process'
+import { createHash } from 'node:crypto'
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -24,10 +25,13 @@ afterAll(async () => {
 
 const ran = new Set<string>()
 
-/** Standard output; whatever the library would write by itself would show on standard error. */
-async function example(name: string, ...args: string[]): Promise<string> {
+function example(name: string, ...args: string[]): Promise<string> {
   ran.add(name)
-  const words = name.endsWith('.test.ts') ? ['--test', join(examples, name)] : [join(examples, name), ...args]
+  return outputOf(...(name.endsWith('.test.ts') ? ['--test'] : []), join(examples, name), ...args)
+}
+
+/** Standard output; whatever the library would write by itself would show on standard error. */
+async function outputOf(...words: string[]): Promise<string> {
   const { code, stdout, stderr } = await new Promise<{ code: unknown; stdout: string; stderr: string }>((resolve) => {
     const env = { ...process.env, BATCHMESH_DATA: node.dataDir, NODE_OPTIONS: '' }
     execFile(process.execPath, words, { cwd, env, timeout: 120_000 }, (error, stdout, stderr) =>
@@ -84,6 +88,15 @@ it('join.ts is a mesh of its own', async () => {
 
 it('render.test.ts tests code on a mesh', async () => {
   expect(await example('render.test.ts')).toMatch(/pass 2\n/)
+})
+
+it('the example in the comment of the package runs as it stands', async () => {
+  const text = readFileSync(join(import.meta.dirname, '../../src/index.ts'), 'utf8')
+  const program = Array.from(text.matchAll(/^ \* {5}(\S.*)$/gm), ([, line]) => line).join('\n')
+  const path = join(cwd, 'comment.ts')
+  writeFileSync(path, program.replace("'batchmesh'", JSON.stringify(import.meta.resolve('../../dist/src/index.js'))))
+  writeFileSync(join(cwd, 'x.iso'), '')
+  expect(await outputOf(path)).toBe(`${createHash('sha256').digest('hex')}  x.iso\n\n1\n4\n9\n`)
 })
 
 it('no example is left out', () => {

@@ -50,6 +50,20 @@ describe('run', () => {
     expect(texts.sort()).toEqual(['001; 1\n', '005; 5\n', '009; 9\n'])
   })
 
+  it('sends numbers as one array, in which braces stay what they are', async () => {
+    const seen: Record<string, string> = {}
+    const running = mesh.run({
+      command: 'echo "$V" {{a} {index:02} > out{index}.txt',
+      array: [7, 3, 11],
+      env: { V: '{index}' },
+      outputs: 'out{index}.txt',
+      jobId: 'array',
+    })
+    for await (const done of running) seen[done.outputs[0]!.path] = await done.outputs[0]!.text()
+    expect(seen).toEqual({ 'out3.txt': '{index} {a} 03\n', 'out7.txt': '{index} {a} 07\n', 'out11.txt': '{index} {a} 11\n' })
+    expect((await mesh.tasks.get('array', '0007')).id).toBe('0007')
+  })
+
   it('takes blobs as inputs, and what all tasks share', async () => {
     const { id } = await mesh.blobs.putBytes('abc')
     write('shared/table.txt', 'shared\n')

@@ -2,8 +2,10 @@
 import { MeshError } from '../../../protocols/errors.ts'
 import { joinCommandLine } from '../../../protocols/model/command-line.ts'
 import type { ResourceFile, TaskSpec } from '../../../protocols/model/task.ts'
+import { escapeTemplate, maxArrayRanges, type TaskArray } from '../../../protocols/model/task-array.ts'
+import { RangeBuilder } from '../../cli/array.ts'
 import { parseShellTemplate } from '../../cli/shell-template.ts'
-import { expand, expandPattern, parseWordTemplate, type Template } from '../../cli/template.ts'
+import { arrayText, expand, expandPattern, parseWordTemplate, type Template } from '../../cli/template.ts'
 import { taskOf } from '../own-job.ts'
 import { findInputs, findShared, indexesOf, type RunInput, type Shared } from './inputs.ts'
 import type { RunOptions } from './options.ts'
@@ -54,19 +56,43 @@ export class RunPlan {
 
   spec(at: number, resourceFiles: readonly ResourceFile[]): TaskSpec {
     const words = this.#words.map((word) => expand(word, this.#values(at)))
-    const patterns = this.outputs(at)
+    const index = this.options.array === undefined ? undefined : this.indexes[at]
+    return this.#spec(this.options, this.taskId(at), words, this.outputs(at), resourceFiles, index)
+  }
+
+  #spec(
+    options: RunOptions,
+    id: string,
+    words: readonly string[],
+    patterns: readonly string[],
+    resourceFiles: readonly ResourceFile[],
+    index?: number,
+  ): TaskSpec {
     return taskOf(
-      this.options,
+      options,
       {
-        id: this.taskId(at),
-        commandLine: joinCommandLine(typeof this.options.command === 'string' ? ['sh', '-c', words[0]!] : words),
+        id,
+        commandLine: joinCommandLine(typeof options.command === 'string' ? ['sh', '-c', words[0]!] : words),
         ...(resourceFiles.length === 0 ? {} : { resourceFiles: [...resourceFiles] }),
         ...(patterns.length === 0
           ? {}
           : { outputFiles: patterns.map((filePattern) => ({ filePattern, uploadCondition: 'tasksuccess' as const })) }),
       },
-      this.options.array === undefined ? undefined : this.indexes[at],
+      index,
     )
+  }
+
+  /** The tasks of an array, as few arrays: mostly one. */
+  *arrays(resourceFiles: readonly ResourceFile[]): Generator<TaskArray> {
+    const built = new RangeBuilder()
+    for (const index of this.indexes.toSorted((a, b) => a - b)) built.index(index)
+    const { env } = this.options
+    const literal = Object.fromEntries(Object.entries(env ?? {}).map(([name, value]) => [name, escapeTemplate(value)]))
+    const files = resourceFiles.map((file) => ({ ...file, filePath: escapeTemplate(file.filePath) }))
+    const spec = this.#spec({ ...this.options, env: literal }, '0', this.#words.map(arrayText), this.#outputs.map(arrayText), files)
+    const { id: _, ...template } = spec
+    for (let at = 0; at < built.ranges.length; at += maxArrayRanges)
+      yield { indexes: built.ranges.slice(at, at + maxArrayRanges), idPrefix: '', idDigits: this.#idWidth, template }
   }
 
   #values(at: number): { index: number; input?: string } {

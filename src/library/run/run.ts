@@ -69,8 +69,15 @@ async function submit(job: OwnJob, plan: RunPlan, files: readonly ResourceFile[]
   const tasks = function* (): Generator<TaskSpec> {
     for (let at = 0; at < plan.indexes.length; at += 1) yield plan.spec(at, files[at]!)
   }
-  await job.add(tasks())
+  if (!(await addedAsArray(job, plan, files))) await job.add(tasks())
   await job.endByItself()
+}
+
+/** One request for many tasks, where numbers are all that tells them apart. */
+async function addedAsArray(job: OwnJob, plan: RunPlan, files: readonly ResourceFile[][]): Promise<boolean> {
+  if (plan.options.array === undefined) return false
+  for (const array of plan.arrays(files[0]!)) if (!(await job.addArray(array))) return false
+  return true
 }
 
 function finished(client: Client, jobId: string, plan: RunPlan, at: number, event: TaskEvent, files: readonly ResourceFile[] = []) {
