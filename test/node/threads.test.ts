@@ -112,7 +112,7 @@ describe.each([undefined, 'process-group'] as const)('functions in threads, tier
   it('that never end are stopped, others go on', async () => {
     const other = await lab.waiting()
     const stop = new AbortController()
-    const looping = lab.call(exports('() => { console.log("on"); for (;;); }'), {
+    const looping = lab.call(exports('() => { for (;;) console.log("on") }'), {
       signal: stop.signal,
       placed: ({ stdout }) => void watch(stdout),
     })
@@ -120,9 +120,12 @@ describe.each([undefined, 'process-group'] as const)('functions in threads, tier
       while (!existsSync(stdout) || statSync(stdout).size === 0) await sleep(5)
       stop.abort()
     }
-    expect(await looping).toMatchObject({ exitCode: 137, killed: true })
+    const stopped = await looping
+    expect(stopped).toMatchObject({ exitCode: 137, killed: true })
+    const { size } = statSync(stopped.paths.stdout)
     other.go()
     expect((await other.ended).result).toBe('done')
+    expect(statSync(stopped.paths.stdout).size).toBe(size)
   })
 
   it('keep what is large out of the messages, both ways', async () => {
