@@ -62,3 +62,27 @@ describe.each(pages)('%s', (page) => {
     expect([...new Set(problems.filter((problem) => problem !== undefined))]).toEqual([])
   })
 })
+
+/** Paths of all commands below one, and the options of each. */
+async function commandsBelow(path: readonly string[]): Promise<{ path: readonly string[]; options: string[] }[]> {
+  const help = await helpOf(path)
+  const listed = help.split('\nCommands:\n')[1]?.split('\n\n')[0] ?? ''
+  const names = [...listed.matchAll(/^ {2}([a-z][\w-]*)/gm)].map(([, name]) => name!).filter((name) => name !== 'help')
+  if (names.length > 0) return (await Promise.all(names.map((name) => commandsBelow([...path, name])))).flat()
+  const own = help.split('\nOptions:\n')[1]?.split('\nGlobal Options:\n')[0] ?? ''
+  return [{ path, options: [...own.matchAll(/^ {2}(?:-\w, )?(--[\w-]+)/gm)].map(([, option]) => option!) }]
+}
+
+describe('docs/cli.md', () => {
+  const text = readFileSync(join(root, 'docs/cli.md'), 'utf8')
+
+  it('names every command, and every option somewhere', async () => {
+    const commands = await commandsBelow([])
+    expect(commands.length).toBeGreaterThan(40)
+    const unnamed = commands
+      .filter(({ path }) => !new RegExp(`[\`\\s]${path.join(' ')}[\`\\s]`).test(text))
+      .map(({ path }) => path.join(' '))
+    const options = new Set(commands.flatMap(({ options }) => options).filter((option) => option !== '--help'))
+    expect([...unnamed, ...[...options].filter((option) => !text.includes(option))]).toEqual([])
+  })
+})
