@@ -7,8 +7,7 @@ import type { JsonObject } from './json-file.ts'
 
 /** The array of a task, in whose texts `{index}` stands for the number. Throws InvalidPropertyValue. */
 export function arrayOf(indexes: readonly IndexRange[], idPrefix: string | undefined, task: JsonObject): TaskArray {
-  const { id, ...template } = task
-  const parsed = taskArraySchema.safeParse({ indexes, idPrefix, template })
+  const parsed = taskArraySchema.safeParse({ indexes, idPrefix, template: task })
   if (!parsed.success) throw new MeshError('InvalidPropertyValue', `the task array: ${firstIssue(parsed.error)}`)
   return parsed.data
 }
