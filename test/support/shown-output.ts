@@ -10,6 +10,7 @@ const volatile: [RegExp, string][] = [
   [/\b(\d{4}-\d\d-\d\d[ T])?\d\d:\d\d:\d\d\b/g, 'TIME'],
   [/\b\d+(\.\d+)?(ms|s|m\d\ds|h\d\dm)\b/g, 'DURATION'],
   [/\bprocess \d+/g, 'process PID'],
+  [/\btvm-[a-z0-9]+/g, 'NODE'],
   [/\b\d+ cores?(?=,? (and )?\d)/g, 'CORES'],
   [/\b\d+(\.\d+)? [GM]iB\b/g, 'MEMORY'],
   [/\b\d+ slots?\b/g, 'SLOTS'],

@@ -86,18 +86,22 @@ done`
 
 class Shell {
   readonly #running: Running
-  readonly #dataDir: string
+  /** Directories of the lab, and what stands for them in a page. */
+  readonly #shownAs: [string, string][]
   #read = 0
 
   constructor(lab: MeshLab, machine: string, home: string, port: number) {
-    this.#dataDir = lab.dataDir(machine)
+    this.#shownAs = [
+      [lab.dataDir(machine), '/var/lib/batchmesh'],
+      [home, '/home/anna'],
+    ]
     const env = {
       HOME: home,
       PATH: `${join(lab.root, 'bin')}:${process.env.PATH}`,
       XDG_CONFIG_HOME: undefined,
       XDG_DATA_HOME: undefined,
       BATCHMESH_CONFIG: '',
-      BATCHMESH_DATA: this.#dataDir,
+      BATCHMESH_DATA: lab.dataDir(machine),
       BATCHMESH_NAME: machine,
       BATCHMESH_PORT: String(port),
       BATCHMESH_LISTEN: '127.0.0.1',
@@ -115,7 +119,7 @@ class Shell {
       const [printed, code, rest] = this.#running.stdout().slice(this.#read).split('\0')
       if (rest !== undefined) {
         this.#read += printed!.length + code!.length + 2
-        return { code: Number(code), printed: printed!.replaceAll(this.#dataDir, '/var/lib/batchmesh') }
+        return { code: Number(code), printed: this.#shownAs.reduce((text, [path, name]) => text.replaceAll(path, name), printed!) }
       }
       await new Promise<void>((resolve, reject) => {
         const fail = () => reject(new Error(`${text}\ndid not end within ${commandDeadlineMs / 1000} s:\n${printed}`))
