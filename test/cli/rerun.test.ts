@@ -124,6 +124,17 @@ describe('job rerun', () => {
     expect(await lab.run('job', 'rerun', ...more)).toMatchObject({ code: 2, stderr: expect.stringMatching(message) })
   })
 
+  it('of more tasks than can be sent one by one is refused before any is read', async () => {
+    await failing()
+    const view = lab.mesh.view.bind(lab.mesh)
+    lab.mesh.view = (jobId) => ({ ...view(jobId), counts: { active: 1_000_000, running: 0, completed: 5, succeeded: 4, failed: 1 } })
+    expect(await lab.run('job', 'rerun', 'j', '--failed')).toMatchObject({
+      code: 2,
+      stderr: expect.stringMatching(/1000001 tasks of job j would run again.*at most 1000000.*--resume/),
+    })
+    expect([...lab.mesh.jobs.keys()]).toEqual(['j'])
+  })
+
   it('of all tasks of an active job is refused', async () => {
     await lab.run('job', 'create', 'a')
     expect(await lab.run('job', 'rerun', 'a', '--all')).toMatchObject({

@@ -29,6 +29,16 @@ describe('--try', () => {
     expect(lab.list('out')).toHaveLength(96)
   })
 
+  it('before the command leaves it the command, and runs the first task', async () => {
+    for (const command of [['exit {index}'], ['--', 'sh', '-c', 'exit {index}', '--try']]) {
+      const tried = await lab.run('run', '--array', '0-9', '--try', ...command)
+      expect(tried).toMatchObject({ code: 0, stderr: expect.stringContaining('To run the rest (9 tasks)') })
+    }
+    expect(ran(0)).toEqual(['0000'])
+    expect(ran(1)).toEqual(['0000'])
+    expect(jobs()[1]!.tasks.get('0000')!.spec.commandLine).toBe("sh -c 'exit 0' --try")
+  })
+
   it('uploads only what it runs, and leaves the reduce step out', async () => {
     lab.files({ 'a.x': 'A', 'b.x': 'B', 'c.x': 'C' })
     const tried = await lab.run(
@@ -263,7 +273,7 @@ it.each([
   [['--try', '--resume'], /either --try or --resume/],
   [['--try', '--detach'], /cannot be detached/],
   [['--try=0'], /--try 0/],
-  [['--try', 'true'], /--try took "true" for the number of tasks\. Put --try behind the command, or write --try=1/],
+  [['--try=x'], /--try x: it is a whole number/],
   [['--max-fails', '0'], /--max-fails 0/],
   [['--max-fails', '1', '--detach'], /cannot be detached/],
 ])('%j is wrong usage', async (more, message) => {

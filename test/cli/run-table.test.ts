@@ -127,4 +127,16 @@ describe('a table', () => {
     expect(ran).toMatchObject({ code: 2, stdout: '' })
     expect(lab.mesh.asked).toEqual([])
   })
+
+  it('does not lead out of the directory of --to, unless a cell names that itself', async () => {
+    lab.files({ 'names.csv': 'a\nfine\n../../out\n', 'places.csv': 'a\nout/../here\n' })
+    const to = (table: string, where: string) => lab.run('run', 'echo > x', '--table', table, '--outputs', 'x', '--to', where)
+    expect(await to('names.csv', 'out/{a}/')).toMatchObject({
+      code: 2,
+      stderr: expect.stringMatching(/--to out\/\{a\}\/: for task 0001 that is out\/\.\.\/\.\.\/out\/, which leads out of out\//),
+    })
+    expect(lab.mesh.asked).toEqual([])
+    expect((await to('places.csv', '{a}/')).code).toBe(0)
+    expect(lab.list('here')).toEqual(['x'])
+  })
 })

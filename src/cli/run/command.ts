@@ -44,7 +44,16 @@ export function register(program: Command, context: Context): void {
     .option('-d, --detach', 'submit, print the job’s id and return')
     .option('-q, --quiet', 'no progress')
     .addHelpText('after', details)
+  // `--try 'wc {input}'` means one task and a command: commander would take the command for the number.
+  const parseOptions = command.parseOptions.bind(command)
+  command.parseOptions = (words) => parseOptions(wholeTry(words))
   context.action<RunCommandOptions>(command, (options, words) => run(context, options, words))
+}
+
+/** A `--try` that no number follows says its default itself, so that it does not take the word behind it. */
+function wholeTry(words: readonly string[]): string[] {
+  const end = words.indexOf('--')
+  return words.map((word, at) => (word === '--try' && (end === -1 || at < end) && !/^\d+$/.test(words[at + 1] ?? '') ? '--try=1' : word))
 }
 
 async function run(context: Context, options: RunCommandOptions, words: string[]): Promise<number> {
@@ -52,7 +61,7 @@ async function run(context: Context, options: RunCommandOptions, words: string[]
     throw usage(
       '--reduce cannot be detached: its inputs are known only when the other tasks have ended. Leave out --detach, or run it in a terminal multiplexer.',
     )
-  const tryCount = countToTry(options.try)
+  const tryCount = integer(options.try, '--try', 1)
   const maxFails = integer(options.maxFails, '--max-fails', 1)
   const isDetached = options.detach === true
   if (tryCount !== undefined && options.resume === true) throw usage('Give either --try or --resume.')
@@ -76,13 +85,6 @@ async function run(context: Context, options: RunCommandOptions, words: string[]
     printsStdout: options.stdout === true,
     quiet: options.quiet === true,
   }).execute()
-}
-
-function countToTry(given: string | true | undefined): number | undefined {
-  if (given === true) return 1
-  if (given !== undefined && !/^-?\d+$/.test(given))
-    throw usage(`--try took "${given}" for the number of tasks. Put --try behind the command, or write --try=1.`)
-  return integer(given, '--try', 1)
 }
 
 /** A job of a made-up name is asked for soon or never; until it is deleted its blobs take room at its home. */

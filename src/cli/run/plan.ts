@@ -1,4 +1,5 @@
 /** What `batchmesh run` is going to do, worked out and checked before anything is sent. */
+import { posix } from 'node:path'
 import { MeshError } from '../../../protocols/errors.ts'
 import { joinCommandLine } from '../../../protocols/model/command-line.ts'
 import { matchesPatterns } from '../../../protocols/model/file-pattern.ts'
@@ -76,6 +77,7 @@ export class RunPlan {
       throw usage('--to needs --outputs: it says which of the files that a task makes are written there, such as --outputs "*.png".')
     if (request.reduce !== undefined && parseShellTemplate(request.reduce).names.size > 0)
       throw usage('--reduce takes no placeholders: it runs once, with the outputs of all tasks in its directory. Write {{ for a brace.')
+    this.#checkPlaces()
     this.#checkCollisions()
     const areAllChecked = items.kind !== 'array' && this.count <= checkedTasks
     for (let at = 0; at < this.count; at += areAllChecked ? 1 : Math.max(1, this.count - 1)) this.#single(at, [])
@@ -236,6 +238,18 @@ export class RunPlan {
       )
     for (let at = 0; at < this.count; at += 1)
       if (this.values(at).input === undefined) throw usage(`{${ofInput}}: the first --inputs names no file for task ${this.taskId(at)}.`)
+  }
+
+  /** A cell such as `../../etc` must not lead out of the directory that was named; one that stands first names it itself. */
+  #checkPlaces(): void {
+    const root = this.reduceDirectory()
+    if (root === undefined || typeof this.#to!.pieces[0] !== 'string' || this.items.kind === 'array') return
+    for (let at = 0; at < this.count; at += 1) {
+      const directory = this.directory(at)!
+      const way = posix.relative(root, directory)
+      if (way === '..' || way.startsWith('../'))
+        throw usage(`--to ${this.request.to}: for task ${this.taskId(at)} that is ${directory}, which leads out of ${root}.`)
+    }
   }
 
   /** Outputs named without a wildcard are known now: two tasks must not write the same file. */

@@ -33,7 +33,7 @@ export interface RunCommandOptions {
   env?: string[]
   jobId?: string
   poolId?: string
-  try?: string | true
+  try?: string
   resume?: boolean
   maxFails?: string
   dryRun?: boolean

@@ -12,6 +12,9 @@ import { interruptible } from '../interrupt.ts'
 import { laterNames } from './names.ts'
 import { waitForJob } from './wait.ts'
 
+/** They are listed, read and sent one by one: a million takes minutes, and no array is made of them again. */
+const maxAgain = 1_000_000
+
 export interface RerunOptions {
   /** Also the tasks that succeeded. */
   all: boolean
@@ -91,6 +94,9 @@ async function submitAgain(
   { all }: RerunOptions,
   signal: AbortSignal,
 ): Promise<Again | undefined> {
+  const { failed, succeeded, active } = job.counts
+  const count = failed + active + (all ? succeeded : 0)
+  if (count > maxAgain) throw tooMany(job.id, count)
   const isWanted = (task: TaskView) => all || task.executionInfo.result !== 'success'
   const ids = new Set<string>()
   let neverRan = 0
@@ -115,6 +121,13 @@ async function submitAgain(
     throw error
   }
   return { jobId, count: ids.size }
+}
+
+function tooMany(jobId: string, count: number): MeshError {
+  return new MeshError(
+    'InvalidPropertyValue',
+    `${count} tasks of job ${jobId} would run again, most of them perhaps for the first time; at most ${maxAgain} can. Give "batchmesh run" the same command with --resume, or put the indexes that are left into a new job as an array (batchmesh task create --array).`,
+  )
 }
 
 /** A job like another, under the next free name. */
