@@ -55,7 +55,8 @@ async function settings(context: Context, show: Command): Promise<Shown[]> {
     const same = rows.find(
       (other) => other.setting === row.setting && other.place === row.place && String(other.value) === String(row.value),
     )
-    if (same === undefined) rows.push(row)
+    // A list of its own: those of one command begin as the same.
+    if (same === undefined) rows.push({ ...row, commands: [...row.commands] })
     else same.commands.push(...row.commands)
   }
   const program = await context.program()

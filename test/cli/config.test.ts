@@ -173,6 +173,14 @@ describe('config show', () => {
     }
   })
 
+  it('says for each setting the commands that it holds for, and no others', async () => {
+    file('pool-id = "p"\n[run]\nretries = 2\n')
+    const rows = JSON.parse((await lab.run('config', 'show', '-o', 'json')).stdout) as { setting: string; commands: string[] }[]
+    const commandsOf = (setting: string) => rows.find((row) => row.setting === setting)?.commands
+    expect(commandsOf('pool-id')).toEqual(['run', 'job create'])
+    expect(commandsOf('retries')).toEqual(['run'])
+  })
+
   it('shows defaults, and with --all each setting that there is', async () => {
     expect((await lab.run('config', 'show')).stdout).toMatch(/^port +4747 +up +default \(BATCHMESH_PORT\)$/m)
     expect(await shown('retries')).toEqual([])
