@@ -219,6 +219,19 @@ describe('batchmesh doctor', () => {
     expect(lab.list('.'), 'it leaves nothing').toEqual([])
   })
 
+  it.skipIf(process.getuid?.() === 0)(
+    'says once that the data directory belongs to another user, not what it cannot see in it',
+    async () => {
+      lab.env.BATCHMESH_DATA = '/proc/1/fd/data'
+      lab.mesh.down = new MeshError('InsufficientPermissions', 'The node belongs to another user.')
+      const ran = await lab.run('doctor')
+      expect(ran.code).toBe(1)
+      expect(ran.stdout.match(/^PROBLEM .*/gm)).toEqual([
+        expect.stringMatching(/^PROBLEM {2}data directory +\/proc\/1\/fd\/data cannot be made/),
+      ])
+    },
+  )
+
   it('ends with 1 and says what to do when the node has lost its coordinator', async () => {
     lab.mesh.status = { ...laptop, connected: false, certificateExpires: Date.now() + 24 * 3_600_000 }
     lab.env.BATCHMESH_DATA = join(lab.cwd, 'data')

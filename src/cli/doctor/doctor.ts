@@ -46,10 +46,13 @@ async function examine(context: Context): Promise<Check[]> {
   const port = held.map(portOf).find((found) => found !== undefined) ?? wanted
   const multicast = sources?.find('up', 'mdns')?.value ?? settings.mdns
   const mdns = multicast !== false && multicast !== 'false'
+  const data = await attempt('data directory', () => checkData(context.dataDir))
+  // What cannot be reached in a directory that is closed to this user says nothing of its own.
+  const isClosed = data.some(({ name, state }) => name === 'data directory' && state === 'problem')
   const parts = await Promise.all([
     attempt('Node.js', () => [checkNodeJs()]),
-    attempt('data directory', () => checkData(context.dataDir)),
-    attempt('settings', () => settingsCheck),
+    data,
+    isClosed ? [] : settingsCheck,
     attempt('port', async () => [await checkPort(port, held)]),
     attempt('firewall', async () => [await checkFirewall(port === 0 ? defaultPort : port, mdns)]),
     attempt('local network', async () => [await checkMdns(mdns)]),
@@ -58,7 +61,7 @@ async function examine(context: Context): Promise<Check[]> {
     attempt('machine', async () => [await checkCapacity()]),
     attempt('tools', async () => [await checkTools()]),
     attempt('open files', () => [checkLimits()]),
-    attempt('node', () => checkNode(facts, Date.now())),
+    isClosed && facts.nodeTrouble !== undefined ? [] : attempt('node', () => checkNode(facts, Date.now())),
     attempt('versions', () => [checkVersions(facts)]),
   ])
   return parts.flat()
