@@ -33,20 +33,34 @@ export function* batches(tasks: Iterable<TaskSpec>): Generator<TaskSpec[]> {
   if (batch.length > 0) yield batch
 }
 
-/** Adds tasks to a job. Rejects with the first refusal; the tasks before it may have been added. */
+/** Adds tasks to a job. Rejects with the first refusal, which says how many others were added; no more are sent after it. */
 export async function addTasks(mesh: Mesh, jobId: string, tasks: Iterable<TaskSpec>, options: SubmitOptions = {}): Promise<void> {
   const source = batches(tasks)
+  const refused: { taskId: string; error: { code: string; message: string } }[] = []
+  let added = 0
   const sender = async () => {
     for (const batch of source) {
       const { results } = await mesh.control.call('addTasks', { jobId, tasks: batch }, { signal: options.signal, persist: true })
       for (const { taskId, error } of results) {
-        if (error === undefined || (options.isOwnJob === true && error.code === 'TaskExists')) continue
-        throw new MeshError(error.code === 'TaskExists' ? 'TaskExists' : 'InvalidPropertyValue', `Task ${taskId}: ${error.message}`)
+        if (error === undefined || (options.isOwnJob === true && error.code === 'TaskExists')) added += 1
+        else refused.push({ taskId, error })
       }
+      if (refused.length > 0) return
       options.onAdded?.(batch.length)
     }
   }
   const results = await Promise.allSettled(Array.from({ length: requestsInFlight }, sender))
   const failed = results.find((result) => result.status === 'rejected')
   if (failed !== undefined) throw failed.reason
+  const [first] = refused
+  if (first === undefined) return
+  const others = [
+    ...(refused.length > 1 ? [`${refused.length - 1} more refused`] : []),
+    ...(added > 0 ? [`${added} ${added === 1 ? 'other was' : 'others were'} added`] : []),
+  ]
+  const { taskId, error } = first
+  throw new MeshError(
+    error.code === 'TaskExists' ? 'TaskExists' : 'InvalidPropertyValue',
+    `Task ${taskId}: ${error.message}${others.length === 0 ? '' : ` (${others.join(', ')})`}`,
+  )
 }

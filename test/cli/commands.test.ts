@@ -132,6 +132,14 @@ describe('commands', () => {
     expect(await lab.run('task', 'logs', 'j/t', '-f')).toMatchObject({ code: 0, stdout: 'late\n' })
   })
 
+  it('says what became of the others when a task of several is refused', async () => {
+    await lab.run('job', 'create', '--id', 'j')
+    await lab.run('task', 'create', 'j/b', '--command-line', 'true')
+    lab.files({ 'tasks.json': JSON.stringify(['a', 'b', 'c', 'b'].map((id) => ({ id, commandLine: 'true' }))) })
+    const ran = await lab.run('task', 'create', 'j', '--json-file', 'tasks.json')
+    expect(ran).toMatchObject({ code: 1, stderr: 'batchmesh: Task b: it exists already (1 more refused, 2 others were added)\n' })
+  })
+
   it('tasks come from a JSON file with local files and dependencies', async () => {
     await lab.run('job', 'create', 'j', '--uses-task-dependencies')
     lab.files({
