@@ -208,14 +208,14 @@ class JobThreads {
   #start(): Promise<Place> {
     const starting = this.#open()
     this.#starting.add(starting)
-    const done = () => this.#starting.delete(starting)
+    const started = () => this.#starting.delete(starting)
     starting.then((place) => {
-      done()
+      started()
       this.#places.add(place)
       void place.child.gone.then(() => this.#clear(place))
       // Nobody may want it any more.
       this.#rest(place)
-    }, done)
+    }, started)
     return starting
   }
 
