@@ -1,7 +1,6 @@
 /** The ways into a mesh. Only those that start a node load it. */
-import { chmod, mkdtemp, realpath, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join as joinPath, resolve } from 'node:path'
+import { rm } from 'node:fs/promises'
+import { resolve } from 'node:path'
 import { MeshError } from '../../protocols/errors.ts'
 import type { MachineClass } from '../../protocols/model/machine.ts'
 import type { Labels } from '../../protocols/model/resources.ts'
@@ -10,6 +9,7 @@ import type { Log } from '../mesh/log.ts'
 import type { RunningNode, UpOptions } from '../mesh/up-options.ts'
 import { startNode } from '../mesh.ts'
 import { Mesh } from './mesh.ts'
+import { temporaryDirectory } from './temporary.ts'
 
 /** Where a program finds its mesh. */
 export interface ConnectOptions {
@@ -123,7 +123,7 @@ export async function startPeer(
 ): Promise<Peer> {
   const { token, log = () => {}, ...rest } = options
   const isOwn = options.dataDir === undefined
-  const dataDir = options.dataDir === undefined ? await temporaryDirectory() : resolve(options.dataDir)
+  const dataDir = options.dataDir === undefined ? await temporaryDirectory('peer') : resolve(options.dataDir)
   const removeOwn = async () => {
     if (isOwn) await rm(dataDir, { recursive: true, force: true, maxRetries: 5 })
   }
@@ -161,13 +161,6 @@ export async function startPeer(
     throw error
   }
   return { client, release }
-}
-
-/** Tasks have users of their own where the program runs as root, and must be able to pass through. */
-async function temporaryDirectory(): Promise<string> {
-  const path = await mkdtemp(joinPath(await realpath(tmpdir()), 'batchmesh-'))
-  await chmod(path, 0o711)
-  return path
 }
 
 /** What was really given: an absent option must not hide its default. */

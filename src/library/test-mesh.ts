@@ -1,10 +1,10 @@
 /** A mesh for tests. */
-import { chmod, mkdtemp, realpath, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { rm } from 'node:fs/promises'
 import { join as joinPath } from 'node:path'
 import type { Log } from '../mesh/log.ts'
 import { type Peer, startPeer } from './connect.ts'
 import { Mesh } from './mesh.ts'
+import { temporaryDirectory } from './temporary.ts'
 
 /** How large a mesh for tests is. */
 export interface TestMeshOptions {
@@ -40,8 +40,7 @@ export async function createTestMesh(options: TestMeshOptions = {}): Promise<Tes
   const { machines = 1, slots = 2, log } = options
   if (!Number.isInteger(machines) || machines < 1) throw new RangeError(`machines is a whole number of 1 or more, not ${machines}.`)
   if (!Number.isInteger(slots) || slots < 1) throw new RangeError(`slots is a whole number of 1 or more, not ${slots}.`)
-  const root = await mkdtemp(joinPath(await realpath(tmpdir()), 'batchmesh-test-'))
-  await chmod(root, 0o711)
+  const root = await temporaryDirectory('mesh')
   const others: Mesh[] = []
   let first: Peer | undefined
   const release = async () => {
