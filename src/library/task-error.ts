@@ -45,10 +45,20 @@ export class MapError extends TaskError {
   /** Position of the input, from 0. */
   readonly index: number
 
-  constructor(task: FailedTask & { index: number }) {
-    super(task, `Input ${task.index} failed: ${reasonOf(task)} (task ${task.jobId}/${task.taskId})`)
+  constructor(task: FailedTask & { index: number; isText?: boolean }) {
+    // isText: the function was sent as its source text.
+    const advice = task.isText === true && isMissingName(task) ? outsideAdvice : ''
+    super(task, `Input ${task.index} failed: ${reasonOf(task)}${advice} (task ${task.jobId}/${task.taskId})`)
     this.index = task.index
   }
+}
+
+/** Names that no reading of the text finds: in eval, or behind a typeof. */
+const outsideAdvice =
+  '. If it is defined outside of the function: only its own source text is sent. Pass what it needs as a part of each input, or use remoteModule().'
+
+function isMissingName({ threadError }: FailedTask): boolean {
+  return threadError?.name === 'ReferenceError' && / is not defined$/.test(threadError.message)
 }
 
 function reasonOf({ threadError, failureInfo, exitCode }: FailedTask): string {

@@ -152,6 +152,17 @@ describe('failures', () => {
     expect((cause as Error).stack).toContain(`test/library/work.ts:${line}:`)
   })
 
+  it('for a name that was nowhere in the text as such say what is sent of a function', async () => {
+    const missing = (name: string): never => {
+      throw new ReferenceError(`${name} is not defined`)
+    }
+    const messageOf = (results: AsyncIterable<unknown>) => Array.fromAsync(results).catch((error: Error) => error.message)
+    expect(await messageOf(mesh.map(missing, ['rate']))).toMatch(
+      /^Input 0 failed: ReferenceError: rate is not defined\. If it is defined outside of the function: /,
+    )
+    expect(await messageOf(mesh.map(work.missing, ['rate']))).toMatch(/^Input 0 failed: ReferenceError: rate is not defined \(task /)
+  })
+
   it('end the job, and it stays to be looked at', async () => {
     await Array.fromAsync(mesh.map(work.check, [{ amount: -1 }])).catch(() => undefined)
     const [id] = fake.jobs.keys()
@@ -175,6 +186,12 @@ describe('failures', () => {
     }
     await expect(Array.fromAsync(mesh.map((n: number) => n, source()))).rejects.toThrow('the source is dry')
     expect([...fake.jobs.values()].map(({ state }) => state)).toEqual(['completed'])
+  })
+
+  it('tell of inputs that are none', async () => {
+    for (const inputs of [5, undefined, { length: 1 }])
+      await expect(mesh.map((n: unknown) => n, inputs as unknown as unknown[]).next()).rejects.toThrow(/^The inputs of a map are an array/)
+    expect(await mesh.map((text: string) => text, 'ab').next()).toMatchObject({ value: 'a' })
   })
 
   it('name the input that cannot be sent', async () => {

@@ -24,3 +24,7 @@ export function check(order: Order): number {
 }
 
 export const notAFunction = 7
+
+export function missing(name: string): never {
+  throw new ReferenceError(`${name} is not defined`)
+}

@@ -41,7 +41,7 @@ export async function* mapInputs<I, R>(
   const bundle = await bundleOf(work)
   const ending = new AbortController()
   const signal = options.signal === undefined ? ending.signal : AbortSignal.any([ending.signal, options.signal])
-  const map = new Mapping<I>(client, bundle, inputs, options, signal)
+  const map = new Mapping<I>(client, bundle, inputs, options, signal, typeof work === 'function')
   let isDone = false
   try {
     await map.begin()
@@ -56,6 +56,13 @@ export async function* mapInputs<I, R>(
   }
 }
 
+/** Its iterator; undefined for what cannot be iterated. */
+function iteratorOf<I>(inputs: Inputs<I>): Iterator<I> | AsyncIterator<I> | undefined {
+  // A text is iterable too, and has no `in`.
+  const source = inputs as Partial<Iterable<I> & AsyncIterable<I>> | null | undefined
+  return source?.[Symbol.asyncIterator]?.() ?? source?.[Symbol.iterator]?.()
+}
+
 function bundleOf<I, R>(work: Work<I, R>): Promise<Bundle> {
   if (typeof work === 'object' && work !== null && 'module' in work) return bundleModule(work.module, work.export)
   return bundleFunction(work as (input: never) => unknown)
@@ -67,6 +74,8 @@ class Mapping<I> {
   readonly #inputs: Inputs<I>
   readonly #options: MapOptions
   readonly #signal: AbortSignal
+  /** The function came as its source text. */
+  readonly #isText: boolean
   readonly #ahead: number
   readonly #working: Promise<void>[] = []
   /** For whoever takes results, and for the feeder, that there is something to do. */
@@ -85,12 +94,13 @@ class Mapping<I> {
   #anyFailed = false
   #trouble: { error: unknown } | undefined
 
-  constructor(client: Client, bundle: Bundle, inputs: Inputs<I>, options: MapOptions, signal: AbortSignal) {
+  constructor(client: Client, bundle: Bundle, inputs: Inputs<I>, options: MapOptions, signal: AbortSignal, isText: boolean) {
     this.#client = client
     this.#bundle = bundle
     this.#inputs = inputs
     this.#options = options
     this.#signal = signal
+    this.#isText = isText
     this.#ahead = options.ahead ?? defaultAhead
     if (!Number.isInteger(this.#ahead) || this.#ahead < 1)
       throw new MeshError('InvalidPropertyValue', `ahead is a whole number of 1 or more, not ${this.#ahead}.`)
@@ -158,7 +168,7 @@ class Mapping<I> {
   #error(index: number, event: TaskEvent): MapError {
     const stack = mappedStack(event.threadError?.stack, this.#bundle)
     const threadError = event.threadError === undefined ? undefined : { ...event.threadError, stack }
-    return new MapError({ ...event, jobId: this.#job!.id, index, threadError })
+    return new MapError({ ...event, jobId: this.#job!.id, index, threadError, isText: this.#isText })
   }
 
   async #watch(): Promise<void> {
@@ -178,7 +188,9 @@ class Mapping<I> {
 
   async #feed(): Promise<void> {
     const job = this.#job!
-    const iterator = Symbol.asyncIterator in this.#inputs ? this.#inputs[Symbol.asyncIterator]() : this.#inputs[Symbol.iterator]()
+    const iterator = iteratorOf(this.#inputs)
+    if (iterator === undefined)
+      throw new MeshError('InvalidPropertyValue', 'The inputs of a map are an array, a generator or another (async) iterable.')
     const sending = new Set<Promise<void>>()
     let batch: TaskSpec[] = []
     const flush = async () => {
