@@ -61,6 +61,8 @@ function explainLeased(task: Task, name: string, now: number): Explanation {
   const on = machine.description.name
   const details = machine.session === 0 ? [`${on} is not connected; the task is given up when the silence has lasted long enough.`] : []
   if (lease.uploading) return { summary: `Task ${name} has run on ${on} and is storing its outputs.`, details }
+  if (lease.startTime === undefined && lease.restored)
+    return { summary: `Task ${name} was given to ${on} before the coordinator restarted; ${on} has yet to say how far it is.`, details }
   if (lease.startTime === undefined)
     return { summary: `Task ${name} is on ${on} and about to start: fetching its inputs, or next in line.`, details }
   return { summary: `Task ${name} has been running on ${on} for ${Math.max(0, Math.round((now - lease.startTime) / 1000))} s.`, details }

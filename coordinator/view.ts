@@ -136,7 +136,7 @@ export function viewTask(state: State, job: Job, spec: TaskSpec, creationTime: n
     ...spec,
     jobId: job.row.spec.id,
     state: isCompleted ? 'completed' : shown !== undefined && (started !== undefined || shown.restored) ? 'running' : 'active',
-    phase: shown === undefined ? undefined : shown.uploading ? 'uploading' : started !== undefined ? 'executing' : 'fetching',
+    phase: shown === undefined ? undefined : phaseOf(shown),
     creationTime,
     stateTransitionTime: started ?? status?.stateTransitionTime ?? creationTime,
     executionInfo: {
@@ -155,6 +155,13 @@ export function viewTask(state: State, job: Job, spec: TaskSpec, creationTime: n
     threadError: outcome?.threadError,
     attempts: attempts(status, shown),
   }
+}
+
+/** After a restart of the coordinator it is not known until the machine says it. */
+function phaseOf({ uploading, startTime, restored }: Lease): TaskView['phase'] {
+  if (uploading) return 'uploading'
+  if (startTime !== undefined) return 'executing'
+  return restored ? undefined : 'fetching'
 }
 
 function nodeInfo(state: State, job: Job, spec: TaskSpec, status: StatusRow | undefined): TaskView['nodeInfo'] {

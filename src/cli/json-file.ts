@@ -77,6 +77,8 @@ const environmentRules: Rules = kept('name', 'value')
 
 const taskRules: Rules = {
   ...kept('id', 'displayName', 'commandLine', 'requiredSlots', 'resources'),
+  // Of Batchmesh alone. Its module may be a local file, its arguments are plain JSON: see task-function.ts.
+  thread: object('thread', kept('module', 'name', 'export', 'args', 'maxHeapMiB')),
   environmentSettings: list('environmentSettings', environmentRules),
   resourceFiles: list('resourceFiles', resourceFileRules),
   outputFiles: list('outputFiles', {

@@ -1,4 +1,5 @@
 /** `batchmesh task logs` and `batchmesh task file …`. */
+import { constants } from 'node:fs'
 import { basename, resolve } from 'node:path'
 import type { Command } from 'commander'
 import { MeshError } from '../../protocols/errors.ts'
@@ -15,9 +16,14 @@ interface RefOptions {
 
 const columns: Column<FileEntry>[] = [
   { title: 'name', value: (f) => (f.isDirectory ? `${f.name}/` : f.name) },
-  { title: 'size', value: (f) => (f.isDirectory ? '' : showBytes(f.size)), right: true },
+  { title: 'size', value: (f) => (f.isDirectory ? '' : isLink(f) ? 'link' : showBytes(f.size)), right: true },
   { title: 'changed', value: (f) => showTime(f.lastModified) },
 ]
+
+/** Files that tasks share (--with) are links, and links are neither followed nor read. */
+function isLink({ mode }: FileEntry): boolean {
+  return (mode & constants.S_IFMT) === constants.S_IFLNK
+}
 
 export function registerFiles(group: Command, context: Context): void {
   const logs = group

@@ -3,8 +3,10 @@ import { readFile } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { inspect } from 'node:util'
 import { MeshError } from '../../protocols/errors.ts'
+import { blobIdSchema } from '../../protocols/ids.ts'
 import type { TaskView } from '../../protocols/model/task.ts'
 import { showThreadTask } from '../../protocols/model/thread-task.ts'
+import type { Bundle } from '../mesh/bundle/bundle.ts'
 import type { Mesh } from '../mesh/client.ts'
 import type { JsonObject } from './json-file.ts'
 import type { Fields } from './output.ts'
@@ -16,21 +18,84 @@ export interface FunctionOptions {
 }
 
 /** Stands for the module until it is uploaded, so that everything else can be checked before. */
-export const anyModule = `b${'a'.repeat(58)}`
+const anyModule = `b${'a'.repeat(58)}`
 
-/** Bundles the module and stores it; the tasks then name it. Rejects with InvalidPropertyValue before anything is stored. */
-export async function withFunction(mesh: Mesh, tasks: readonly JsonObject[], options: FunctionOptions, cwd: string): Promise<JsonObject[]> {
-  const [{ bundleModule }, values, { putStream }] = await Promise.all([
-    import('../mesh/bundle/bundle.ts'),
-    import('../mesh/thread-values.ts'),
-    import('../mesh/blobs.ts'),
-  ])
-  const bytes = options.args === undefined ? undefined : values.serializeArguments(await argumentsOf(options.args, cwd))
-  const { code, name, export: exported } = await bundleModule(resolve(cwd, options.module!), options.export)
-  const args = bytes === undefined ? undefined : await values.sendBytes(mesh, bytes)
-  const { id } = await putStream(mesh, values.piecesOf(code), { size: code.length })
-  const thread = { module: id, name, export: exported, ...(args === undefined ? {} : { args }) }
-  return tasks.map((task) => ({ ...task, thread }))
+/** What is ready to be sent of a task's function. */
+interface Prepared {
+  /** Of the task as it is checked before the first byte is sent, and as it is submitted but for the blobs. */
+  thread: JsonObject
+  /** The bundle of a local module; absent where the module is a blob already. */
+  code?: Uint8Array<ArrayBuffer>
+  args?: Uint8Array
+}
+
+/** The functions of some tasks, whose `thread` names a local module or a blob, and arguments as plain values. */
+export class Functions {
+  readonly #prepared: readonly (Prepared | undefined)[]
+
+  private constructor(prepared: readonly (Prepared | undefined)[]) {
+    this.#prepared = prepared
+  }
+
+  /** Bundles the modules; nothing is stored yet. Rejects with InvalidPropertyValue when one cannot be, or does not export the function. */
+  static async of(tasks: readonly JsonObject[], cwd: string): Promise<Functions> {
+    const bundles = new Map<string, Promise<Bundle>>()
+    const prepared: (Prepared | undefined)[] = []
+    for (const { id, thread } of tasks)
+      prepared.push(thread === undefined ? undefined : await prepare(thread as JsonObject, `task ${id}`, cwd, bundles))
+    return new Functions(prepared)
+  }
+
+  /** The tasks as they can be checked. */
+  unsent(tasks: readonly JsonObject[]): JsonObject[] {
+    return tasks.map((task, at) => ({ ...task, thread: this.#prepared[at]?.thread }))
+  }
+
+  /** Stores modules and large arguments; answers the tasks that name them. */
+  async send(mesh: Mesh, tasks: readonly JsonObject[]): Promise<JsonObject[]> {
+    const [{ piecesOf, sendBytes }, { putStream }] = await Promise.all([import('../mesh/thread-values.ts'), import('../mesh/blobs.ts')])
+    const stored = new Map<Uint8Array<ArrayBuffer>, string>()
+    const sent: JsonObject[] = []
+    for (const [at, task] of tasks.entries()) {
+      const { thread, code, args } = this.#prepared[at] ?? {}
+      if (code !== undefined && !stored.has(code)) stored.set(code, (await putStream(mesh, piecesOf(code), { size: code.length })).id)
+      const module = code === undefined ? {} : { module: stored.get(code) }
+      const values = args === undefined ? {} : { args: await sendBytes(mesh, args) }
+      sent.push(thread === undefined ? task : { ...task, thread: { ...thread, ...module, ...values } })
+    }
+    return sent
+  }
+}
+
+async function prepare(
+  { module, args, ...rest }: JsonObject,
+  task: string,
+  cwd: string,
+  bundles: Map<string, Promise<Bundle>>,
+): Promise<Prepared> {
+  const { export: exported } = rest
+  if (typeof module !== 'string') throw new MeshError('InvalidPropertyValue', `${task}: thread.module must be a local file or a blob id.`)
+  if (exported !== undefined && typeof exported !== 'string')
+    throw new MeshError('InvalidPropertyValue', `${task}: thread.export must be the name of a function.`)
+  if (args !== undefined && !Array.isArray(args))
+    throw new MeshError('InvalidPropertyValue', `${task}: thread.args must be an array of the function's arguments, such as [1, "a"].`)
+  const bytes = args === undefined ? {} : { args: (await import('../mesh/thread-values.ts')).serializeArguments(args) }
+  if (blobIdSchema.safeParse(module).success) return { thread: { ...rest, module }, ...bytes }
+  const { bundleModule } = await import('../mesh/bundle/bundle.ts')
+  const key = JSON.stringify([module, exported])
+  const bundling = bundles.get(key) ?? bundleModule(resolve(cwd, module), exported)
+  bundles.set(key, bundling)
+  const { code, name, export: found } = await bundling
+  return { thread: { name, export: found, ...rest, module: anyModule }, code, ...bytes }
+}
+
+/** What `task create --module` asks for, in the shape of a JSON file. */
+export async function threadOf(options: FunctionOptions, cwd: string): Promise<JsonObject> {
+  return {
+    module: options.module,
+    ...(options.export === undefined ? {} : { export: options.export }),
+    ...(options.args === undefined ? {} : { args: await argumentsOf(options.args, cwd) }),
+  }
 }
 
 /** A JSON array, or a file that holds one: `@args.json`. */

@@ -14,7 +14,7 @@ import { durationMs, showDuration, showTime } from './format.ts'
 import { checkTask, type JsonObject, localFileProperty, readJson, tasksFromJson } from './json-file.ts'
 import type { Column, Fields } from './output.ts'
 import { registerFiles } from './task-file.ts'
-import { anyModule, type FunctionOptions, shownResult, whatRuns, withFunction } from './task-function.ts'
+import { type FunctionOptions, Functions, shownResult, threadOf, whatRuns } from './task-function.ts'
 
 export function register(program: Command, context: Context): void {
   const group = program.command('task').description('Tasks of a job. A task is named JOB/TASK.')
@@ -196,8 +196,8 @@ Examples:
     const { jobId, tasks } = await tasksOf(word, options, context)
     const mesh = await context.mesh()
     const { addTasks } = await import('../mesh/submit.ts')
-    const local = await uploadLocal(mesh, tasks, context)
-    const uploaded = options.module === undefined ? local : await withFunction(mesh, local, options, context.world.cwd)
+    const functions = await Functions.of(tasks, context.world.cwd)
+    const uploaded = await functions.send(mesh, await uploadLocal(mesh, functions.unsent(tasks), context))
     const specs = uploaded.map(checkTask)
     for (const { commandLine, thread } of specs.slice(0, 1)) {
       if (thread !== undefined) break
@@ -256,7 +256,7 @@ async function tasksOf(
   }
   const task: JsonObject = {
     id: ref.taskId,
-    ...programOf(options),
+    ...(await programOf(options, context.world.cwd)),
     environmentSettings: pairs(options.environmentSettings, '--environment-settings').map(([name, value]) => ({ name, value })),
     resourceFiles: pairs(options.resourceFiles, '--resource-files').map(([filePath, source]) => resourceFile(filePath, source)),
     outputFiles: options.outputs?.map((filePattern) => ({ filePattern })),
@@ -273,14 +273,14 @@ async function tasksOf(
   return { jobId: ref.jobId, tasks: [task] }
 }
 
-function programOf(options: CreateOptions): JsonObject {
+async function programOf(options: CreateOptions, cwd: string): Promise<JsonObject> {
   if (options.module === undefined) {
     const lone = options.export !== undefined ? '--export' : options.args !== undefined ? '--args' : undefined
     if (lone !== undefined) throw new MeshError('InvalidPropertyValue', `${lone} belongs to --module.`)
     return { commandLine: given(options.commandLine, 'command with --command-line, or a module with --module') }
   }
   if (options.commandLine !== undefined) throw new MeshError('InvalidPropertyValue', 'Give either --module or --command-line.')
-  return { thread: { module: anyModule } }
+  return { thread: await threadOf(options, cwd) }
 }
 
 function resourceFile(filePath: string, source: string): JsonObject {

@@ -91,7 +91,7 @@ export async function* watchJob(
         else if (ended) break
         else await new Promise<void>((resolve) => (wake = resolve))
       }
-      trouble.lost(new MeshError('Unreachable', 'The connection to the node broke.'))
+      trouble.lost(new MeshError('Unreachable', 'The connection to the coordinator broke.'))
     } finally {
       signal.removeEventListener('abort', end)
       hub.stop(start.watchId)

@@ -33,6 +33,26 @@ describe('the reduce step', () => {
     expect(outputs.filter(({ taskId }) => taskId === 'reduce').map(({ path }) => path)).toEqual(['all'])
   })
 
+  it('that has run is the only one whose outputs are listed for people', async () => {
+    const words = [
+      'run',
+      'echo x > {index}.txt',
+      '--array',
+      '0-4',
+      '--outputs',
+      '*.txt',
+      '--reduce',
+      'echo all > all',
+      '--reduce-outputs',
+      'all',
+    ]
+    const ran = await lab.run(...words)
+    expect(ran.stdout.trim().split('\n')).toEqual([expect.stringMatching(/^TASK/), expect.stringMatching(/^reduce +all/)])
+    expect(ran.stderr).toMatch(/outputs of the other tasks stay in the mesh\. To write them: batchmesh job wait run-\S+ --to DIR/)
+    const { outputs } = JSON.parse((await lab.run(...words, '-o', 'json')).stdout) as { outputs: unknown[] }
+    expect(outputs).toHaveLength(6)
+  })
+
   it('that is refused leaves the outputs listed, says why, and ends the job', async () => {
     lab.mesh.onCall = (name, request) => {
       if (name === 'addTasks' && (request as { tasks: { id: string }[] }).tasks[0]!.id === 'reduce')

@@ -158,7 +158,7 @@ describe('run', () => {
     const ran = await lab.run('run', 'echo {index} > {index}.out', '--array', '0-4', '--outputs', '*.out', '--to', 'out')
     expect(ran.code).toBe(0)
     expect(lab.list('out').length).toBe(5)
-    expect(ran.stderr).toMatch(/connection to the node broke. Trying again …\nbatchmesh: connected again\n/)
+    expect(ran.stderr).toMatch(/connection to the coordinator broke. Trying again …\nbatchmesh: connected again\n/)
   })
 
   it('an answer that was lost while submitting does no harm', async () => {

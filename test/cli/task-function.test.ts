@@ -41,6 +41,43 @@ it('what a function threw is shown with its stack', async () => {
   expect(await shown('j/fail')).toMatch(/^threw:\s+RangeError: too far\n(?:.*\n)*?.*at .*work\.mjs/m)
 })
 
+it('tasks of a JSON file call functions of local modules and of stored ones', async () => {
+  lab.files({
+    'tasks.json': JSON.stringify([
+      { id: 'a', thread: { module: 'work.ts', args: [[1, 2]] } },
+      { id: 'b', thread: { module: './work.ts', export: 'fail', maxHeapMiB: 64 } },
+      { id: 'c', commandLine: 'true' },
+    ]),
+  })
+  expect(await lab.run('task', 'create', 'j', '--json-file', 'tasks.json')).toMatchObject({ code: 0, stderr: '' })
+  const { tasks } = lab.mesh.jobs.get('j')!
+  const { module } = tasks.get('a')!.spec.thread!
+  expect(tasks.get('b')!.spec.thread).toMatchObject({ module, name: 'work.mjs', export: 'fail', maxHeapMiB: 64 })
+  lab.files({ 'stored.json': JSON.stringify({ id: 'd', thread: { module, args: [[4], 5] } }) })
+  expect(await lab.run('task', 'create', 'j', '--json-file', 'stored.json')).toMatchObject({ code: 0, stderr: '' })
+  expect(await shown('j/a')).toMatch(/^returned:\s+3$/m)
+  expect(await shown('j/d')).toMatch(/^returned:\s+9$/m)
+})
+
+it.each([
+  [{ module: 1 }, /task a: thread\.module must be a local file or a blob id/],
+  [{ module: 'work.ts', args: 1 }, /task a: thread\.args must be an array/],
+  [{ module: 'work.ts', export: 1 }, /task a: thread\.export must be the name/],
+  [{ module: 'work.ts', export: 'no' }, /has no export "no"/],
+  [{ module: 'work.ts', maxHeapMiB: 1 }, /task a: thread\.maxHeapMiB/],
+  [{ module: 'work.ts', arguments: [1] }, /thread\.arguments is not supported/],
+])('a JSON file with a wrong function adds and stores nothing: %j', async (thread, message) => {
+  lab.files({
+    'tasks.json': JSON.stringify([
+      { id: 'ok', commandLine: 'true' },
+      { id: 'a', thread },
+    ]),
+  })
+  const { code, stderr } = await lab.run('task', 'create', 'j', '--json-file', 'tasks.json')
+  expect([code, stderr]).toEqual([2, expect.stringMatching(message)])
+  expect([lab.mesh.jobs.get('j')!.tasks.size, lab.mesh.blobs.size]).toEqual([0, 0])
+})
+
 describe('wrong usage adds nothing:', () => {
   it.each([
     [['j/x'], /a command with --command-line, or a module with --module|command with --command-line, or a module/],

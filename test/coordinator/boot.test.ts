@@ -4,7 +4,9 @@ import { migrate, steps } from '../../coordinator/migrate.ts'
 import { type MeshRow, meshKey, storeFormat } from '../../coordinator/rows.ts'
 import { createMemoryStore } from '../../coordinator/store.ts'
 import { lookUp } from '../../coordinator/task-book.ts'
+import { viewTask } from '../../coordinator/view.ts'
 import { decode, encode } from '../../protocols/codec.ts'
+import { readStatus, readTaskSpec } from '../support/rows.ts'
 import { Scene } from '../support/scene.ts'
 
 const self = 'peer-coordinator'
@@ -40,6 +42,21 @@ describe('a start', () => {
     const store = await storeOf(someWork(), storeFormat + 1)
     await expect(boot(store, self, 0)).rejects.toMatchObject({ code: 'UnsupportedVersion' })
     expect(decode((await store.get(meshKey))!)).toMatchObject({ format: storeFormat + 1, ownerEpoch: 1 })
+  })
+
+  it('knows how far a task is only when its machine has said so', async () => {
+    const scene = someWork()
+    const shown = () => {
+      const job = scene.state.jobIds.get('j')!
+      const { phase, state } = viewTask(scene.state, job, readTaskSpec(scene.rows, 1, 't2')!, 0, readStatus(scene.rows, 1, 't2'))
+      return [state, phase]
+    }
+    scene.claim('a')
+    expect(shown()).toEqual(['active', 'fetching'])
+    scene.restart()
+    expect(shown()).toEqual(['running', undefined])
+    scene.hello('a', { inventory: [{ attempt: 'j/t2#1', state: 'uploading' }] })
+    expect(shown()).toEqual(['running', 'uploading'])
   })
 
   it('goes on with arrays as the rows tell, those of a waiting job too', async () => {

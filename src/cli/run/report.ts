@@ -5,7 +5,7 @@ import type { Context } from '../context.ts'
 import { showBytes, showDuration } from '../format.ts'
 import type { Failures } from './failures.ts'
 import { each, type Positions } from './items.ts'
-import type { RunPlan } from './plan.ts'
+import { type RunPlan, reduceId } from './plan.ts'
 import type { Output, Results } from './results.ts'
 
 /** What has become of a run. */
@@ -18,6 +18,8 @@ export interface Outcome {
   kept: number
   notRun: number
   end: 'complete' | 'ended' | 'enough' | 'failed'
+  /** Whether there was a last step that had all outputs of the others. */
+  reduced: boolean
   /** Tasks of --try, else absent. */
   tried?: Positions
 }
@@ -46,6 +48,9 @@ export async function report(
   const { jobId, succeeded, failed, kept, notRun, end } = outcome
   const tried = outcome.tried === undefined || jobId === undefined ? undefined : await triedTasks(mesh, plan, jobId, outcome.tried)
   const left = plan.count - succeeded - kept
+  // What went into the reduce step is seldom wanted, and may be thousands of files. A program is told of all.
+  const isBrief = context.isForPeople && plan.request.to === undefined && outcome.reduced
+  const listed = isBrief ? results.outputs.filter(({ taskId }) => taskId === reduceId) : results.outputs
   if (context.format === 'json' || context.hasQuery) {
     await context.one([], {
       jobId,
@@ -58,7 +63,7 @@ export async function report(
       failures: failures.groups,
       problems: results.problems,
     })
-  } else if (results.outputs.length > 0 && (context.format === 'tsv' || plan.request.to === undefined)) {
+  } else if (listed.length > 0 && (context.format === 'tsv' || plan.request.to === undefined)) {
     await context.list<Output>(
       [
         { title: 'task', value: (o) => o.taskId },
@@ -67,9 +72,11 @@ export async function report(
         { title: 'blob', value: (o) => o.blob },
         ...(plan.request.to === undefined ? [] : [{ title: 'file', value: (o: Output) => o.file }]),
       ],
-      results.outputs,
+      listed,
     )
   }
+  if (isBrief && !options.quiet && jobId !== undefined && listed.length < results.outputs.length)
+    context.say(`The outputs of the other tasks stay in the mesh. To write them: batchmesh job wait ${jobId} --to DIR`)
   for (const line of failures.lines()) context.say(line)
   for (const problem of results.problems) context.say(`batchmesh: ${problem}`)
   if (results.lostTexts > 0)

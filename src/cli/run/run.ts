@@ -49,6 +49,8 @@ export class Run {
   /** What lay in the reduce step's directory before it ran. */
   readonly #reduceInputs = new Map<string, string>()
   #reduceIsIn = false
+  /** It has run, now or earlier. */
+  #hasReduced = false
   readonly #began = Date.now()
   /** How far the job is: `sending` until the answer to its submission is here, then it is known to be this run's. */
   #job: 'none' | 'sending' | 'ours' = 'none'
@@ -256,6 +258,7 @@ export class Run {
         this.#progress.tasks(count, 'reducing')
         end = await until(count)
         await this.#settle(results)
+        this.#hasReduced = end === 'complete'
       }
     } catch (error) {
       if (signal.aborted) throw error
@@ -278,6 +281,7 @@ export class Run {
       kept: work.kept,
       notRun: Math.max(0, work.count - this.#succeeded - this.#failed),
       end,
+      reduced: this.#hasReduced,
       ...(tryCount === undefined ? {} : { tried: work.positions }),
     }
     const options = { quiet, began: this.#began, maxFails }
@@ -301,6 +305,7 @@ export class Run {
         const spec = this.#plan.reduceSpec([...uploads.shared, ...files], work.positions)
         const earlier = work.reduces.get(sameTask(spec))
         if (earlier !== undefined && (await results.keep(reduceId, earlier))) {
+          this.#hasReduced = true
           await this.#settle(results)
           this.#context.say(`The reduce step had succeeded before, on the same files (job ${earlier.jobId}).`)
           if (this.#job !== 'none') await this.#endByItself()
