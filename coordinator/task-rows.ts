@@ -1,6 +1,5 @@
 /** Reading tasks from their rows: one, a page, or all that are completed. Rows that can be read are durable (L5). */
 
-import { pipe } from 'it-pipe'
 import { decode } from '../protocols/codec.ts'
 import type { TaskEvent } from '../protocols/control.ts'
 import { foldId } from '../protocols/ids.ts'
@@ -16,6 +15,9 @@ import { viewTask } from './view.ts'
 const leastBatch = 100
 /** Rows in one page or note: an eighth of the frame limit, for a view is larger than its rows. */
 export const pageBytes = 4 << 20
+
+/** Tasks that one request looks at: half a second or two, well within the deadline of a call, however few of them are wanted. */
+export const maxLooked = 20_000
 
 export interface TaskRows {
   spec: TaskSpec
@@ -69,34 +71,26 @@ export interface TaskFilter extends Wanted {
   limit: number
 }
 
-/** A page of a job's tasks in the order of their ids. */
+/** A page of a job's tasks in the order of their ids. It may hold fewer than asked for, even none, and yet have a next one. */
 export async function listTasks(store: Store, state: State, job: Job, filter: TaskFilter): Promise<{ items: TaskView[]; next?: string }> {
   const items: TaskView[] = []
   let bytes = 0
-  const wanted = pipe(
-    scanTasks(store, job, filter, Math.min(chunk, Math.max(leastBatch, filter.limit))),
-    (source) => shown(source, state, job),
-    (source) => matching(source, filter),
-  )
-  for await (const [task, view, size] of wanted) {
-    items.push(view)
-    bytes += size
-    if (items.length >= filter.limit || bytes >= pageBytes) return { items, next: task }
+  let looked = 0
+  const size = Math.min(chunk, Math.max(leastBatch, filter.limit))
+  for await (const [task, { spec, creationTime, status, bytes: rowBytes }] of scanTasks(store, job, filter, size)) {
+    const view = viewTask(state, job, spec, creationTime, status)
+    looked += 1
+    if (isWanted(view, filter)) {
+      items.push(view)
+      bytes += rowBytes
+    }
+    if (items.length >= filter.limit || bytes >= pageBytes || looked >= maxLooked) return { items, next: task }
   }
   return { items }
 }
 
-type Shown = [task: string, view: TaskView, bytes: number]
-
-async function* shown(source: AsyncIterable<[string, TaskRows]>, state: State, job: Job): AsyncGenerator<Shown> {
-  for await (const [task, rows] of source) yield [task, viewTask(state, job, rows.spec, rows.creationTime, rows.status), rows.bytes]
-}
-
-async function* matching(source: AsyncIterable<Shown>, { state, result }: TaskFilter): AsyncGenerator<Shown> {
-  for await (const item of source) {
-    const [, view] = item
-    if ((state === undefined || view.state === state) && (result === undefined || view.executionInfo.result === result)) yield item
-  }
+function isWanted({ state, executionInfo }: TaskView, wanted: TaskFilter): boolean {
+  return (wanted.state === undefined || state === wanted.state) && (wanted.result === undefined || executionInfo.result === wanted.result)
 }
 
 /** The completed tasks of a job as the events that a watch would have shown, a page at a time. */

@@ -173,6 +173,7 @@ export const controlProtocol = defineProtocol({
         request: jobRef.extend({ array: taskArraySchema }),
         answer: z.object({ count: z.number().int(), firstTaskId: z.string(), lastTaskId: z.string() }),
       },
+      /** A page looks at so many tasks at most: one with few items, even none, may have a next one. */
       listTasks: {
         request: jobRef
           .extend(paging.shape)
