@@ -131,7 +131,7 @@ class LanePool implements Executor {
         await removeTemporary(this.#temporaryDir(setup.plan))
       }
     }
-    return said.join(' ')
+    return [...new Set(said)].join(' ')
   }
 
   async lane(jobUid: JobUid): Promise<Lane> {

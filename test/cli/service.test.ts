@@ -136,7 +136,12 @@ describe('a unit', () => {
 
   it('of another data directory has a name of its own', () => {
     expect(serviceName('/var/lib/batchmesh', true)).toBe('batchmesh')
-    expect(serviceName('/srv/my data', false)).toBe('batchmesh-srv-my-data')
+    expect(serviceName('/srv/my data', false)).toBe('batchmesh-srv-my_20data')
+    const alike = ['/srv/my data', '/srv/my-data', '/srv/my/data', '/srv/my_20data', '/srv/mü', '/srv/m_FC'].map((path) =>
+      serviceName(path, false),
+    )
+    expect(new Set(alike).size).toBe(alike.length)
+    expect(alike.join('')).toMatch(/^[\w.-]+$/)
     expect(managerOf('/srv/x', false, { HOME: '/root' }, 'linux').path).toBe('/etc/systemd/system/batchmesh-srv-x.service')
   })
 })

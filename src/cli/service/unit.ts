@@ -17,11 +17,15 @@ export interface ServiceFacts {
   logLevel?: string
 }
 
-/** Name of the unit; one for each data directory but the default. */
+/** Name of the unit; each data directory but the default has its own: every character but letters, digits and dots is `_` and its code. */
 export function serviceName(dataDir: string, isDefault: boolean): string {
   if (isDefault) return 'batchmesh'
-  const place = dataDir.replace(/[^A-Za-z0-9]+/g, '-').replace(/^-|-$/g, '')
-  return `batchmesh-${place}`
+  const code = (character: string) => `%${character.charCodeAt(0).toString(16)}`
+  const name = (part: string) =>
+    encodeURIComponent(part.toWellFormed())
+      .replace(/[^A-Za-z0-9.%]/g, code)
+      .replaceAll('%', '_')
+  return ['batchmesh', ...dataDir.split('/').filter(Boolean).map(name)].join('-')
 }
 
 /** A word in a command line of a unit (systemd.service: quoting, and `%` and `$` stand for other things). */
