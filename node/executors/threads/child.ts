@@ -170,10 +170,12 @@ export class Child {
     const said = fromChildSchema.safeParse(message)
     if (!said.success) throw new Error('The process of the job’s functions says what nobody understands.')
     if ('ready' in said.data) return this.#ready.resolve()
-    const { id, answer } = said.data
+    const { id, answer, stuck } = said.data
     const running = this.#running.get(id)
     this.#running.delete(id)
     running?.answered(answer as Answer)
+    // The other calls are the node's own doing then: they start again.
+    if (stuck === true) this.end()
   }
 
   #ended(ended: Ended | Error): void {

@@ -11,7 +11,8 @@ import { Socket } from 'node:net'
 import type { Worker } from 'node:worker_threads'
 import { Piscina } from 'piscina'
 import { Channel } from './channel.ts'
-import { type Answer, answersFd, type Call, callsFd, type FromChild, type ToChild } from './messages.ts'
+import { watchHeaps } from './heap-watch.ts'
+import { type Answer, answersFd, type Call, callsFd, type FromChild, type PlacedCall, type ToChild } from './messages.ts'
 import type { LastWord } from './thread.ts'
 import { thrownOf } from './thrown.ts'
 
@@ -24,6 +25,10 @@ const ownHeapMiB = 8
  * else it ends the process. What survives in the young generation moves over in such a collection: it must be smaller.
  */
 const youngHeapMiB = 8
+/** What a thread's code and stacks take beside its heap, for {@link watchHeaps}: generously. */
+const besideHeapMiB = 64
+/** Calls at once are far fewer. */
+const placesCount = 4096
 /** The program itself failed (sysexits.h: internal software error). */
 const internalError = 70
 
@@ -36,6 +41,8 @@ interface Running {
 
 const pools = new Map<number, Piscina>()
 const running = new Map<number, Running>()
+/** Which thread has which call (PlacedCall). */
+const places = new Int32Array(new SharedArrayBuffer(placesCount * Int32Array.BYTES_PER_ELEMENT))
 
 const channel = new Channel(
   new Socket({ fd: callsFd, readable: true, writable: false }),
@@ -50,7 +57,27 @@ const channel = new Channel(
     gone: () => process.exit(),
   },
 )
+watchHeaps({ threads: allThreads, allowedMiB, stuck: giveUp })
 say({ ready: true })
+
+function allThreads(): Worker[] {
+  return [...pools.values()].flatMap((pool) => pool.threads)
+}
+
+function allowedMiB(): number {
+  let allowed = allThreads().length * (besideHeapMiB + ownHeapMiB + 3 * youngHeapMiB)
+  for (const { call } of running.values()) allowed += call.heapMiB
+  return allowed
+}
+
+/** Its heap is full, and it cannot be ended: the node ends the process. */
+function giveUp(thread: Worker): void {
+  for (const { call } of running.values()) {
+    if (places[call.id % placesCount] !== thread.threadId) continue
+    running.delete(call.id)
+    say({ id: call.id, answer: { how: 'memory' }, stuck: true })
+  }
+}
 
 function say(message: FromChild): void {
   channel.send(message)
@@ -60,7 +87,8 @@ function begin(call: Call): void {
   const pool = poolOf(call.heapMiB)
   const stop = new EventEmitter()
   running.set(call.id, { call, pool, stop })
-  pool.run(call, { signal: stop }).then(
+  const placed: PlacedCall = { ...call, places }
+  pool.run(placed, { signal: stop }).then(
     (answer: Answer) => {
       if (running.delete(call.id)) say({ id: call.id, answer })
     },

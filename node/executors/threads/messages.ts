@@ -35,6 +35,11 @@ export interface Call {
   env: string
 }
 
+/** A call on its way to its thread, which says in `places` where it is: at its id modulo the length, the number of the thread. */
+export interface PlacedCall extends Call {
+  places: Int32Array
+}
+
 export type ToChild = { call: Call } | { end: number }
 
 /** What was thrown, as far as it can be said. */
@@ -55,4 +60,5 @@ export type Answer =
   | { how: 'memory' }
   | { how: 'ended' }
 
-export type FromChild = { ready: true } | { id: number; answer: Answer }
+/** `stuck`: the thread of the call cannot be ended, so that the child has to be. */
+export type FromChild = { ready: true } | { id: number; answer: Answer; stuck?: true }

@@ -13,7 +13,7 @@ import { fileURLToPath } from 'node:url'
 const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js'
 /** All that host.ts and thread.ts import (test/node/threads: it runs from its copy). */
 const sources = [
-  ...['host', 'thread', 'messages', 'channel', 'thrown'].map((name) => `node/executors/threads/${name}.${extension}`),
+  ...['host', 'thread', 'messages', 'channel', 'thrown', 'heap-watch'].map((name) => `node/executors/threads/${name}.${extension}`),
   ...['framing', 'codec'].map((name) => `protocols/${name}.${extension}`),
 ]
 const packages = ['piscina', '@msgpack/msgpack']

@@ -15,4 +15,7 @@ const answerSchema = z.discriminatedUnion('how', [
   z.object({ how: z.literal('ended') }),
 ])
 
-export const fromChildSchema = z.union([z.object({ id: z.number().int(), answer: answerSchema }), z.object({ ready: z.literal(true) })])
+export const fromChildSchema = z.union([
+  z.object({ id: z.number().int(), answer: answerSchema, stuck: z.literal(true).optional() }),
+  z.object({ ready: z.literal(true) }),
+])

@@ -10,8 +10,8 @@ import { closeSync, openSync, readFileSync, unlinkSync, writeFileSync, writeSync
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { deserialize, serialize } from 'node:v8'
-import { parentPort } from 'node:worker_threads'
-import { type Answer, argsFileName, type Call, resultFileName } from './messages.ts'
+import { parentPort, threadId } from 'node:worker_threads'
+import { type Answer, argsFileName, type Call, type PlacedCall, resultFileName } from './messages.ts'
 import { thrownOf } from './thrown.ts'
 
 /** A larger value goes through a file, past the node's memory (protocols/model/thread-task.ts: maxInlineValueBytes). */
@@ -58,7 +58,8 @@ function redirect(stream: NodeJS.WriteStream, fdOf: () => number | undefined): v
 }
 
 /** Calls the function. Answers only when the thread can be used again; else its last word goes to the program that started it. */
-export default async function run(call: Call): Promise<Answer> {
+export default async function run(call: PlacedCall): Promise<Answer> {
+  Atomics.store(call.places, call.id % call.places.length, threadId)
   const own: Files = { stdout: openSync(call.stdout, 'w'), stderr: openSync(call.stderr, 'w') }
   files = own
   setEnvironment(JSON.parse(call.env) as Record<string, string>)
