@@ -43,7 +43,11 @@ export async function restoreMesh({ dataDir, file, passphrase }: RestoreOptions)
   await refuseSecondNode(controlSocketPath(dataDir))
   await refuseOccupied(dataDir)
   const backup = await openBackup(file)
-  const firstMade = await mkdir(dataDir, { recursive: true, mode: 0o711 })
+  const firstMade = await mkdir(dataDir, { recursive: true, mode: 0o711 }).catch((error: unknown) => {
+    throw new MeshError('InvalidPropertyValue', `The data directory ${dataDir} cannot be made: ${(error as Error).message}`, {
+      cause: error,
+    })
+  })
   const staging = join(dataDir, `restoring-${randomBytes(6).toString('hex')}`)
   const made = layoutOf(staging)
   try {

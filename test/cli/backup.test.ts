@@ -122,6 +122,12 @@ describe('a restore', () => {
     expect(await readdir(root)).toEqual(['b', 'founder'])
   })
 
+  it('is not restored to where a file stands in the way', async () => {
+    await backup()
+    await writeFile(join(root, 'elsewhere'), '')
+    expect(await restore()).toMatchObject({ code: 2, stderr: expect.stringMatching(/The data directory .*deep cannot be made: /) })
+  })
+
   it('refuses a data directory that belongs to a mesh, and leaves it as it is', async () => {
     await backup()
     const before = await rowsOf(dataDir)

@@ -149,6 +149,12 @@ describe('the data directory', () => {
     expect(check).toMatchObject({ state: 'problem', todo: `chmod o+x ${join(lab.cwd, 'shut')}` })
   })
 
+  it('that is a file, or below one, is a problem', async () => {
+    lab.files({ file: '' })
+    for (const path of ['file', 'file/data'])
+      expect(await checkData(join(lab.cwd, path))).toMatchObject([{ state: 'problem', found: expect.stringMatching(/\/file is a file$/) }])
+  })
+
   it.skipIf(process.getuid?.() === 0)('that cannot be written is a problem', async () => {
     expect((await checkData('/proc/none'))[0]!.state).toBe('problem')
   })

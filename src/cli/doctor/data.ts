@@ -12,16 +12,18 @@ const littleBytes = 2 * 2 ** 30
 const slowSyncMs = 100
 const syncs = 7
 
-/** The directory itself, or the nearest one above that exists. */
-async function existing(path: string): Promise<string> {
+/** The directory itself, or what exists nearest above it. */
+async function existing(path: string): Promise<{ there: string; isDirectory: boolean }> {
   for (let at = path; ; at = dirname(at)) {
     const found = await stat(at).catch(() => undefined)
-    if (found?.isDirectory() || at === dirname(at)) return at
+    if (found !== undefined || at === dirname(at)) return { there: at, isDirectory: found?.isDirectory() !== false }
   }
 }
 
 export async function checkData(dataDir: string): Promise<Check[]> {
-  const there = await existing(dataDir)
+  const { there, isDirectory } = await existing(dataDir)
+  if (!isDirectory)
+    return [problem('data directory', `${dataDir} cannot be made: ${there} is a file`, 'Choose another with --data or $BATCHMESH_DATA.')]
   const isMade = there === dataDir
   const writable = await access(there, constants.W_OK | constants.X_OK).then(
     () => true,
