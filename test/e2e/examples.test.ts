@@ -5,7 +5,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'n
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { gunzipSync } from 'node:zlib'
-import { afterAll, beforeAll, expect, it } from 'vitest'
+import { afterAll, beforeAll, expect, it, vi } from 'vitest'
 import { MeshLab, type NodeProcess } from './support/mesh-lab.ts'
 
 const examples = join(import.meta.dirname, '../../examples')
@@ -25,6 +25,9 @@ afterAll(async () => {
 
 const ran = new Set<string>()
 
+// A process that starts keeps one core busy.
+vi.setConfig({ maxConcurrency: 2 })
+
 function example(name: string, ...args: string[]): Promise<string> {
   ran.add(name)
   return outputOf(...(name.endsWith('.test.ts') ? ['--test'] : []), join(examples, name), ...args)
@@ -42,22 +45,22 @@ async function outputOf(...words: string[]): Promise<string> {
   return stdout
 }
 
-it('first.ts runs a command for each file', async () => {
+it.concurrent('first.ts runs a command for each file', async () => {
   writeFileSync(join(cwd, 'a.txt'), 'some text')
   expect(await example('first.ts', 'a.txt')).toMatch(/^a\.txt is now .*zipped\/a\.txt\.gz \(\d+ bytes, made by founder\)\n$/)
   expect(gunzipSync(readFileSync(join(cwd, 'zipped/a.txt.gz'))).toString()).toBe('some text')
 })
 
-it('map.ts calls a function over an endless source', async () => {
+it.concurrent('map.ts calls a function over an endless source', async () => {
   expect(await example('map.ts')).toBe('pi is about 3.14\n')
 })
 
-it('module.ts calls functions of a module, one map behind the other', async () => {
+it.concurrent('module.ts calls functions of a module, one map behind the other', async () => {
   const lines = (await example('module.ts', '0', '100')).trim().split('\n').toSorted()
   expect(lines.map((line) => line.replace(/, \w+$/, ''))).toEqual([9, 6, 6, 4].map((count, at) => `range ${at}: ${count} primes`))
 })
 
-it('failures.ts hears of each failure', async () => {
+it.concurrent('failures.ts hears of each failure', async () => {
   expect((await example('failures.ts')).trim().split('\n')).toEqual([
     expect.stringMatching(/^input 0: RangeError: 3 is odd/),
     '2',
@@ -67,30 +70,30 @@ it('failures.ts hears of each failure', async () => {
   ])
 })
 
-it('blobs.ts puts and reads content', async () => {
+it.concurrent('blobs.ts puts and reads content', async () => {
   writeFileSync(join(cwd, 'b.txt'), 'one\ntwo\nthree\n')
   expect((await example('blobs.ts', 'b.txt')).split('\n').slice(1)).toEqual(['it has 3 lines', 'begins with "one\\ntwo\\nt"', ''])
 })
 
-it('array.ts adds many tasks at once', async () => {
+it.concurrent('array.ts adds many tasks at once', async () => {
   const lines = (await example('array.ts')).trim().split('\n')
   expect(lines).toEqual(['200 tasks, 0001 to 0200', '199 succeeded, 1 failed', '0066: test 66 -ne 66'])
 })
 
-it('submit.ts needs no node, only a token', async () => {
+it.concurrent('submit.ts needs no node, only a token', async () => {
   const token = await lab.invite(node, '--role', 'submitter')
   expect(await example('submit.ts', token)).toMatch(/^founder lends \d+ cores?\nhello from \w+\n$/)
 })
 
-it('join.ts is a mesh of its own', async () => {
+it.concurrent('join.ts is a mesh of its own', async () => {
   expect(await example('join.ts')).toBe('done by a helper: helper\nfounder and helper\n')
 })
 
-it('render.test.ts tests code on a mesh', async () => {
+it.concurrent('render.test.ts tests code on a mesh', async () => {
   expect(await example('render.test.ts')).toMatch(/pass 2\n/)
 })
 
-it('the example in the comment of the package runs as it stands', async () => {
+it.concurrent('the example in the comment of the package runs as it stands', async () => {
   const text = readFileSync(join(import.meta.dirname, '../../src/index.ts'), 'utf8')
   const program = Array.from(text.matchAll(/^ \* {5}(\S.*)$/gm), ([, line]) => line).join('\n')
   const path = join(cwd, 'comment.ts')
