@@ -9,6 +9,7 @@ import { localProtocol } from '../../protocols/local.ts'
 import { enrolProtocol, helloProtocol, membershipProtocol } from '../../protocols/membership.ts'
 import { type Protocol, Session } from '../../protocols/rpc.ts'
 import type { Channel, CloseReason } from '../../protocols/wire.ts'
+import { kinds, sample } from '../protocols/golden-0.1/samples.ts'
 import { type Dice, spoilBytes, spoilValue } from './dice.ts'
 import type { Target } from './target.ts'
 
@@ -23,27 +24,13 @@ const protocols = [
   membershipProtocol,
 ] as unknown as Protocol[]
 
-const attempt = { jobUid: 3, task: '0007', epoch: 2 }
-/** Pieces that bodies are made of, by the names of the fields of our messages. */
-const bodies: Record<string, unknown>[] = [
-  { jobId: 'j', taskId: 't', poolId: 'p', machine: 'm', limit: 10, after: 'a' },
-  {
-    id: 'bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy',
-    offset: 0,
-    length: 10,
-    name: 'n',
-    handle: 1,
-    data: new Uint8Array(8),
-  },
-  { requestId: 'r', nodes: [{ nodeId: 'n', room: { slots: 1, cores: 1, memoryMiB: 1, gpus: 0 }, prefetchSlots: 2 }], waitMs: 10 },
-  { reports: [{ attempt, outcome: { exitCode: 0, startTime: 1, endTime: 2, outputs: [] } }] },
-  { attempts: [attempt, { ...attempt, startTime: 5 }], reason: 'x', returned: [], leaving: false },
-  { jobId: 'j', tasks: [{ id: 'a', commandLine: 'true', environmentSettings: [{ name: 'A', value: 'b' }] }] },
-  { jobId: 'j', array: { indexes: [{ start: 0, end: 9 }], template: { commandLine: 'true' } } },
-  { sentAt: 1, diskFreeMiB: 2, heartbeatMs: 5000, reservationId: 1, now: true, jobUid: 3 },
-  { roles: ['worker'], expiresMs: 1000, uses: 1, secret: new Uint8Array(16), name: 'n', certificate: new Uint8Array(40) },
-  { attempt, name: 'stdout.txt', offset: 0, length: 100, waitMs: 0, recursive: true },
-]
+/** A message of every kind, whole: what is spoilt, by the end that hears it. */
+const messages = new Map<string, { wrap: (body: unknown) => unknown; body: unknown }[]>()
+for (const { id, schema, wrap } of kinds()) {
+  const [protocol, end] = id.split(' ')
+  const key = `${protocol} ${end}`
+  messages.set(key, [...(messages.get(key) ?? []), { wrap, body: sample(schema) }])
+}
 
 /** One end of nothing: keeps what is sent, and knows whether it was closed. */
 class Loose implements Channel {
@@ -70,18 +57,17 @@ class Loose implements Channel {
   }
 }
 
-function frameFor(dice: Dice, side: Protocol['server']): Uint8Array {
-  const call = [0, dice.below(5), dice.pick([...Object.keys(side.calls), 'noSuchCall', '__proto__', 'constructor'])]
-  const note = [3, dice.pick([...Object.keys(side.notes), 'noSuchNote', 'toString'])]
-  const body = dice.chance(0.7) ? spoilValue(dice, dice.pick(bodies)) : dice.pick(bodies)
-  const frame = dice.pick<unknown>([
-    [...call, body],
-    [...call, body],
-    [...note, body],
-    [1, dice.below(5), body],
-    [2, dice.below(5), 'JobNotFound', 'x'],
-    spoilValue(dice, [...call, body]),
+function frameFor(dice: Dice, protocol: Protocol, end: 'client' | 'server'): Uint8Array {
+  const told = messages.get(`${protocol.protocol} ${end}`) ?? []
+  const { wrap, body } = told.length === 0 ? { wrap: (value: unknown) => [3, 'note', value], body: {} } : dice.pick(told)
+  const unknown = dice.pick<(value: unknown) => unknown>([
+    (value) => [0, dice.below(5), dice.pick(['noSuchCall', '__proto__', 'constructor']), value],
+    (value) => [3, dice.pick(['noSuchNote', 'toString']), value],
+    () => [2, dice.below(5), 'JobNotFound', 'x'],
+    (value) => spoilValue(dice, wrap(value)),
   ])
+  const spoilt = dice.chance(0.8) ? spoilValue(dice, body) : body
+  const frame = dice.chance(0.8) ? wrap(spoilt) : unknown(spoilt)
   let bytes: Uint8Array
   try {
     bytes = encode(frame)
@@ -93,8 +79,8 @@ function frameFor(dice: Dice, side: Protocol['server']): Uint8Array {
 }
 
 function feed(dice: Dice, protocol: Protocol): void {
-  const mine = dice.chance(0.5) ? protocol.server : protocol.client
-  const theirs = mine === protocol.server ? protocol.client : protocol.server
+  const end = dice.pick(['client', 'server'] as const)
+  const [mine, theirs] = [protocol[end], protocol[end === 'client' ? 'server' : 'client']]
   const channel = new Loose()
   let asked = 0
   const fits = (schema: { safeParse(value: unknown): { success: boolean } }, body: unknown) => {
@@ -108,7 +94,8 @@ function feed(dice: Dice, protocol: Protocol): void {
   const calls = Object.fromEntries(Object.entries(mine.calls).map(([name, shape]) => [name, answering(shape)]))
   const notes = Object.fromEntries(Object.entries(mine.notes).map(([name, schema]) => [name, (body: unknown) => fits(schema, body)]))
   new Session(channel, theirs, mine, { calls, notes } as never, protocol)
-  for (let frames = 1 + dice.below(4); frames > 0 && channel.reason === undefined; frames -= 1) channel.deliver(frameFor(dice, mine))
+  for (let frames = 1 + dice.below(4); frames > 0 && channel.reason === undefined; frames -= 1)
+    channel.deliver(frameFor(dice, protocol, end))
   assert(
     channel.reason === undefined || channel.reason === 'protocol-error',
     `a bad peer ends the channel as one, not as ${channel.reason}`,
