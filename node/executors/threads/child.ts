@@ -76,8 +76,6 @@ export class Child {
     const start: StartRequest = {
       argv: [
         program.node,
-        // V8's middle compiler makes loops that never hear that their heap is full, and then fill the machine's memory.
-        '--no-maglev',
         '--disable-warning=PERM0006',
         '--permission',
         '--allow-worker',

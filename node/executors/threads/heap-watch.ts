@@ -1,7 +1,8 @@
 /**
  * Threads whose heap is full and which do not end. V8 stops code where it enters a function or goes round a loop, and
  * leaves the second out of compiled loops that call functions, built-in ones too, which do not look. A loop that only
- * fills arrays never hears that it is to end: its heap grows past the limit and on through the machine's memory.
+ * fills arrays never hears that it is to end: its heap grows past the limit and on through the machine's memory. host.ts
+ * turns off the loop unrolling that is known to do so; this is for what is not known.
  *
  * Such a thread answers nothing any more. So when the process holds more than all its calls may have together, its
  * threads are asked how they are, and one that stays silent is named.

@@ -8,6 +8,7 @@
 import { EventEmitter, once } from 'node:events'
 import { appendFileSync } from 'node:fs'
 import { Socket } from 'node:net'
+import { setFlagsFromString } from 'node:v8'
 import type { Worker } from 'node:worker_threads'
 import { Piscina } from 'piscina'
 import { Channel } from './channel.ts'
@@ -38,6 +39,10 @@ interface Running {
   /** `abort` takes the thread out of its pool and ends it. */
   stop: EventEmitter
 }
+
+// V8 leaves the checks whether it is to stop out of some loops that it unrolls: their heap grew past its limit, and nothing
+// ended them (heap-watch.ts). A version that has no such option takes no notice.
+setFlagsFromString('--no-turboshaft-loop-unrolling')
 
 const pools = new Map<number, Piscina>()
 const running = new Map<number, Running>()
