@@ -7,7 +7,7 @@ import { emptyQueues } from './queue.ts'
 import { meshKey } from './rows.ts'
 import { addJobToState, type Job, liveTasks, poolOf, succeeded } from './state.ts'
 import { liveEntries, lookUp } from './task-book.ts'
-import { addTask, reactivate, terminateTask } from './tasks.ts'
+import { addTask, giveUp, reactivate, terminateTask } from './tasks.ts'
 import { answer, log, putJob, refuse, type Turn } from './turn.ts'
 
 /** One task's encoded spec; Azure's request bodies end at about 1 MB too. */
@@ -69,7 +69,14 @@ export function endJob(turn: Turn, job: Job, reason: string): void {
   // Its gangs may have held nodes.
   if (pool !== undefined) pool.dirty = true
   emptyQueues(job)
-  for (const task of [...liveEntries(job)]) if (task.lease !== undefined) terminateTask(turn, task, `The job was ended (${reason}).`)
+  const message = `The job was ended (${reason}).`
+  for (const task of [...liveEntries(job)]) {
+    if (task.lease === undefined) continue
+    // With a machine, but not begun: it stays as active as it was shown.
+    const hasBegun = task.lease.startTime !== undefined || task.lease.restored
+    if (hasBegun) terminateTask(turn, task, message)
+    else giveUp(turn, task.lease, 'requeued', message)
+  }
   job.row.finalCounts = { active: liveTasks(job), succeeded: job.succeeded, failed: job.failed }
   putJob(turn, job)
   turn.out.push({ kind: 'changed', jobUid: job.uid })

@@ -121,6 +121,7 @@ describe('a task array', () => {
   it('stays active and never runs when its job is ended', () => {
     const { scene, job } = setup()
     scene.claim('a', { slots: 2 })
+    scene.started('a', 'j/0000#1', 'j/0001#1')
     scene.ask({ kind: 'terminateJob', jobId: 'j' })
     expect(counts(scene)).toEqual([8, 0, 0, 2])
     expect(job.row.finalCounts).toEqual({ active: 8, succeeded: 0, failed: 2 })

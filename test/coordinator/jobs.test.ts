@@ -35,10 +35,21 @@ describe('jobs', () => {
     scene.addJob({ id: 'j' })
     scene.addTasks('j', 't1', 't2')
     scene.claim('a')
+    scene.started('a', 'j/t1#1')
     scene.ask({ kind: 'terminateJob', jobId: 'j' })
     expect(counts('j')).toEqual({ active: 1, running: 0, completed: 1, succeeded: 0, failed: 1 })
     expect(scene.addTasks('j', 't3')).toEqual(['refuse JobCompleted'])
     expect(scene.claim('a', { waitMs: 0 })).toEqual(['grant a: nothing'])
+  })
+
+  it('a terminated job leaves active what a machine holds and has not begun; what it says of it later counts for nothing (L2)', () => {
+    scene.addJob({ id: 'j' })
+    scene.addTasks('j', 't1')
+    scene.claim('a')
+    expect(scene.ask({ kind: 'terminateJob', jobId: 'j' })).toContainEqual(expect.stringMatching(/^stop a: j\/t1#1/))
+    expect(counts('j')).toEqual({ active: 1, running: 0, completed: 0, succeeded: 0, failed: 0 })
+    expect(scene.report('a', 'j/t1#1', 0)).toEqual(['verdict refused'])
+    expect(counts('j')).toEqual({ active: 1, running: 0, completed: 0, succeeded: 0, failed: 0 })
   })
 
   it('its counts are the same after a restart', () => {

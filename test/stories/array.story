@@ -84,13 +84,13 @@ row j/frame-0002 running epoch=2 on=b
 grant b: j/frame-0002#2
 > status j/frame-0002
 j/frame-0002 running epoch=2 on=b
+> start b j/frame-0002#2
+watch j
 > terminate j
 stop a: j/0001#1 (The job was ended (UserTerminate).)
-row j/0001 completed epoch=2 lastEnd=revoked result=failure failure=TaskEnded
-watch j/0001 completed epoch=2 end=terminated
+row j/0001 active epoch=1 lastEnd=revoked
 stop a: j/0002#1 (The job was ended (UserTerminate).)
-row j/0002 completed epoch=2 lastEnd=revoked result=failure failure=TaskEnded
-watch j/0002 completed epoch=2 end=terminated
+row j/0002 active epoch=1 lastEnd=revoked
 stop b: j/frame-0002#2 (The job was ended (UserTerminate).)
 row j/frame-0002 completed epoch=3 lastEnd=revoked result=failure failure=TaskEnded
 watch j/Frame-0002 completed epoch=3 end=terminated
@@ -98,7 +98,7 @@ row job j completed reason=UserTerminate
 watch j
 answer
 > counts j
-0 active, 0 running, 4 succeeded, 3 failed
+2 active, 0 running, 4 succeeded, 1 failed
 > delete-job j
 row job j deleting reason=UserTerminate
 watch j
