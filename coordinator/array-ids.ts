@@ -137,3 +137,19 @@ function euclid(a: bigint, b: bigint): { divisor: bigint; factor: bigint } {
   }
   return { divisor: r0, factor: f0 }
 }
+
+export function hasId(ids: ArrayIds, id: string): boolean {
+  for (const { shape, index } of shapesOfId(id)) if (shape === shapeOf(ids) && positionOf(ids, index) !== undefined) return true
+  return false
+}
+
+/** Whether an id stands for a whole number from `start` to `end` (dependencies.ts: leading zeros do not count). */
+export function hasNumberIn({ prefix, digits, ranges }: ArrayIds, start: number, end: number): boolean {
+  if (!/^\d*$/.test(prefix)) return false
+  const offset = Number(prefix) * 10 ** digits
+  return ranges.some((range) => {
+    const from = Math.max(0, start - offset - range.start)
+    const first = range.start + Math.ceil(from / range.step) * range.step
+    return first <= Math.min(end - offset, lastOf(range))
+  })
+}

@@ -5,7 +5,7 @@
 import { foldId } from '../protocols/ids.ts'
 import type { TaskArray } from '../protocols/model/task-array.ts'
 import { arrayCount, arrayTaskId, lastOf } from '../protocols/model/task-array.ts'
-import { idsOf } from './array-ids.ts'
+import { hasId, hasNumberIn, idsOf } from './array-ids.ts'
 import { depend } from './dependencies.ts'
 import type { ControlEvent } from './events.ts'
 import { activeJob, specError } from './jobs.ts'
@@ -47,7 +47,11 @@ export function makeArray(job: Job, array: TaskArray, creationTime: number, spec
 
 function arrayError(job: Job, array: TaskArray, specBytes: number): ReturnType<typeof specError> {
   const { id } = job.row.spec
-  const error = specError(job, 'A task of the array', array.template, specBytes)
+  const ids = idsOf(array)
+  const error = specError(job, 'A task of the array', array.template, specBytes, {
+    hasId: (other) => hasId(ids, other),
+    hasNumberIn: (start, end) => hasNumberIn(ids, start, end),
+  })
   if (error !== undefined) return error
   if (job.arrays.length >= maxArrays)
     return {
@@ -57,7 +61,7 @@ function arrayError(job: Job, array: TaskArray, specBytes: number): ReturnType<t
   const ranges = job.arrays.reduce((sum, { ids }) => sum + ids.ranges.length, array.indexes.length)
   if (ranges > maxRanges)
     return { code: 'InvalidPropertyValue', message: `The arrays of job ${id} would have more than ${maxRanges} ranges together.` }
-  const taken = takenId(job, idsOf(array))
+  const taken = takenId(job, ids)
   if (taken === undefined) return undefined
   const shown = array.idPrefix + taken.slice(foldId(array.idPrefix).length)
   return {

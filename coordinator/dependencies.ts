@@ -61,3 +61,14 @@ function isLive(waiter: Waiter): boolean {
 export function wholeNumber(id: string): number | undefined {
   return /^\d{1,15}$/.test(id) ? Number(id) : undefined
 }
+
+/** Whether a task, or a task of an array, would wait for one of those that are added with it, and so for ever. */
+export function waitsForItself(
+  on: TaskSpec['dependsOn'],
+  own: { hasId(id: string): boolean; hasNumberIn(start: number, end: number): boolean },
+): boolean {
+  return (
+    (on?.taskIds ?? []).some((id) => own.hasId(foldId(id))) ||
+    (on?.taskIdRanges ?? []).some(({ start, end }) => own.hasNumberIn(start, end))
+  )
+}

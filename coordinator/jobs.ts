@@ -2,6 +2,7 @@
 import type { ErrorCode } from '../protocols/errors.ts'
 import { foldId } from '../protocols/ids.ts'
 import type { TaskSpec } from '../protocols/model/task.ts'
+import { waitsForItself, wholeNumber } from './dependencies.ts'
 import type { ControlEvent } from './events.ts'
 import { emptyQueues } from './queue.ts'
 import { meshKey } from './rows.ts'
@@ -113,7 +114,7 @@ export function onAddTasks(turn: Turn, event: Extract<ControlEvent, { kind: 'add
   const results = event.tasks.map((spec, index) => {
     const error =
       lookUp(job, foldId(spec.id)) === undefined
-        ? specError(job, `The task ${spec.id}`, spec, event.encoded[index]!.length)
+        ? specError(job, `The task ${spec.id}`, spec, event.encoded[index]!.length, ownId(spec.id))
         : { code: 'TaskExists' as const, message: `The task ${spec.id} exists already in job ${job.row.spec.id}.` }
     if (error === undefined) addTask(turn, job, spec, event.encoded[index]!)
     return { taskId: spec.id, error }
@@ -122,12 +123,18 @@ export function onAddTasks(turn: Turn, event: Extract<ControlEvent, { kind: 'add
   turn.out.push({ kind: 'changed', jobUid: job.uid })
 }
 
-/** What the job does not allow of a task, or of an array's template. */
+function ownId(id: string): Parameters<typeof waitsForItself>[1] {
+  const n = wholeNumber(id)
+  return { hasId: (other) => other === foldId(id), hasNumberIn: (start, end) => n !== undefined && n >= start && n <= end }
+}
+
+/** What the job does not allow of a task, or of an array's template; `own` are the ids that are added. */
 export function specError(
   job: Job,
   what: string,
   spec: Omit<TaskSpec, 'id'>,
   specBytes: number,
+  own: Parameters<typeof waitsForItself>[1],
 ): { code: ErrorCode; message: string } | undefined {
   if (spec.dependsOn !== undefined && !job.row.spec.usesTaskDependencies) {
     return {
@@ -141,6 +148,8 @@ export function specError(
       code: 'InvalidPropertyValue',
       message: `${what} waits for the range ${backwards.start}-${backwards.end}, which ends before it starts.`,
     }
+  if (waitsForItself(spec.dependsOn, own))
+    return { code: 'InvalidPropertyValue', message: `${what} depends on itself, so it could never run.` }
   if (specBytes > maxSpecBytes)
     return { code: 'InvalidPropertyValue', message: `${what} is larger than 1 MiB; put long texts into a resource file.` }
   if (spec.multiInstanceSettings !== undefined && spec.requiredSlots !== 1)

@@ -133,6 +133,12 @@ export class Mesh implements AsyncDisposable {
     inputs: Inputs<I>,
     options: MapOptions & { order: 'completed'; settled: true },
   ): AsyncGenerator<CompletedSettled<I, Awaited<R>>, void, undefined>
+  /** With options that are known only when it runs. */
+  map<I, R>(
+    work: ((input: I) => R) | RemoteFunction<(input: I) => R>,
+    inputs: Inputs<I>,
+    options: MapOptions,
+  ): AsyncGenerator<Awaited<R> | Completed<I, Awaited<R>> | Settled<Awaited<R>>, void, undefined>
   async *map<I, R>(
     work: ((input: I) => R) | RemoteFunction<(input: I) => R>,
     inputs: Inputs<I>,

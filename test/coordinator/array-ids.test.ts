@@ -3,6 +3,8 @@ import { describe, expect, it } from 'vitest'
 import {
   type ArrayIds,
   commonId,
+  hasId,
+  hasNumberIn,
   idAt,
   idsOf,
   indexAt,
@@ -36,6 +38,23 @@ const someIds = fc
 const allOf = (ids: ArrayIds) => Array.from({ length: ids.count }, (_, position) => idAt(ids, position))
 
 describe('the ids of an array', () => {
+  it('are told from others, and so are the numbers that they stand for', () => {
+    fc.assert(
+      fc.property(someIds, fc.nat(60), fc.nat(60), fc.constantFrom('', 'a', '1', '10', 'b'), (ids, start, length, prefix) => {
+        const all = allOf(ids)
+        for (const id of all) expect(hasId(ids, id)).toBe(true)
+        for (let n = 0; n < 40; n += 1) {
+          const id = prefix + String(n).padStart(ids.digits, '0')
+          expect(hasId(ids, id)).toBe(all.includes(id))
+        }
+        const numbers = all.filter((id) => /^\d+$/.test(id)).map(Number)
+        for (const from of [start, start + 10 ** ids.digits, 10 * 10 ** ids.digits])
+          expect(hasNumberIn(ids, from, from + length)).toBe(numbers.some((n) => n >= from && n <= from + length))
+      }),
+      parameters,
+    )
+  })
+
   it('tell their index, and only they do', () => {
     fc.assert(
       fc.property(someIds, (ids) => {

@@ -294,6 +294,16 @@ describe('dependencies', () => {
     const refused = scene.addArray('j', { indexes: [{ start: 90, end: 91 }], template: { dependsOn: { taskIds: ['x'] } } })
     expect(refused).toEqual(['refuse TaskDependenciesNotSpecifiedOnJob'])
   })
+
+  it('are refused where they name a task of the same array', () => {
+    const { scene } = setup()
+    scene.addJob({ id: 'self', usesTaskDependencies: true })
+    const add = (dependsOn: { taskIds?: string[]; taskIdRanges?: { start: number; end: number }[] }) =>
+      scene.addArray('self', { indexes: [{ start: 0, end: 9, step: 3 }], template: { dependsOn } })[0]
+    expect(add({ taskIds: ['0003'] })).toBe('refuse InvalidPropertyValue')
+    expect(add({ taskIdRanges: [{ start: 8, end: 20 }] })).toBe('refuse InvalidPropertyValue')
+    expect(add({ taskIds: ['0004'], taskIdRanges: [{ start: 10, end: 20 }] })).not.toContain('refuse')
+  })
 })
 
 describe('an array of gangs', () => {

@@ -158,6 +158,14 @@ describe('dependencies', () => {
     expect(grantOf(scene.claim('a'))).toBe('grant a: d/child#2')
   })
 
+  it('a task that depends on itself is refused: it would wait for ever', () => {
+    scene.addJob({ id: 'self', usesTaskDependencies: true })
+    const refused = (task: Parameters<typeof scene.addTasks>[1]) => scene.addTasks('self', task)[0]
+    expect(refused({ id: 'X', dependsOn: { taskIds: ['a', 'x'] } })).toBe('answer X InvalidPropertyValue')
+    expect(refused({ id: '007', dependsOn: { taskIdRanges: [{ start: 1, end: 7 }] } })).toBe('answer 007 InvalidPropertyValue')
+    expect(refused({ id: '008', dependsOn: { taskIdRanges: [{ start: 1, end: 7 }] } })).not.toContain('InvalidPropertyValue')
+  })
+
   it('are refused where the job does not use them, and where a range runs backwards', () => {
     scene.addJob({ id: 'plain' })
     const backwards = { id: 'x', dependsOn: { taskIdRanges: [{ start: 2, end: 1 }] } }

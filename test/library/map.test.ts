@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { connect, MapError, type Mesh, MeshError, remoteModule } from '../../src/index.ts'
+import { connect, MapError, type MapOptions, type Mesh, MeshError, remoteModule } from '../../src/index.ts'
 import { FakeMesh } from '../cli/fake-mesh.ts'
 
 const workUrl = new URL('./work.ts', import.meta.url)
@@ -112,6 +112,8 @@ describe('modules', () => {
     const texts: string[] = await Array.fromAsync(mesh.map(work.firstCell, ['a']))
     expect(texts).toEqual(['a'])
     const one: AsyncGenerator<{ index: number; input: string; value: string }> = mesh.map(work.firstCell, ['a'], { order: 'completed' })
+    const options: MapOptions = { order: 'completed' }
+    expect(await Array.fromAsync(mesh.map(work.firstCell, ['a'], options))).toHaveLength(1)
     // @ts-expect-error: it takes texts
     mesh.map(work.firstCell, [1])
     // @ts-expect-error: it gives texts
