@@ -42,7 +42,7 @@ export class Functions {
     const bundles = new Map<string, Promise<Bundle>>()
     const prepared: (Prepared | undefined)[] = []
     for (const { id, thread } of tasks)
-      prepared.push(thread === undefined ? undefined : await prepare(thread as JsonObject, `task ${id}`, cwd, bundles))
+      prepared.push(thread === undefined ? undefined : await prepare(thread as JsonObject, `task ${String(id)}`, cwd, bundles))
     return new Functions(prepared)
   }
 

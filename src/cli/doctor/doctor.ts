@@ -51,8 +51,8 @@ async function examine(context: Context): Promise<Check[]> {
   const isClosed = data.some(({ name, state }) => name === 'data directory' && state === 'problem')
   const parts = await Promise.all([
     attempt('Node.js', () => [checkNodeJs()]),
-    data,
-    isClosed ? [] : settingsCheck,
+    Promise.resolve(data),
+    Promise.resolve(isClosed ? [] : settingsCheck),
     attempt('port', async () => [await checkPort(port, held)]),
     attempt('firewall', async () => [await checkFirewall(port === 0 ? defaultPort : port, mdns)]),
     attempt('local network', async () => [await checkMdns(mdns)]),
@@ -61,7 +61,7 @@ async function examine(context: Context): Promise<Check[]> {
     attempt('machine', async () => [await checkCapacity()]),
     attempt('tools', async () => [await checkTools()]),
     attempt('open files', () => [checkLimits()]),
-    isClosed && facts.nodeTrouble !== undefined ? [] : attempt('node', () => checkNode(facts, Date.now())),
+    isClosed && facts.nodeTrouble !== undefined ? Promise.resolve([]) : attempt('node', () => checkNode(facts, Date.now())),
     attempt('versions', () => [checkVersions(facts)]),
   ])
   return parts.flat()
