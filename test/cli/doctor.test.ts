@@ -141,13 +141,16 @@ describe('the data directory', () => {
     expect(lab.list('.')).toEqual([])
   })
 
-  it.skipIf(process.getuid?.() !== 0)('that task users cannot get to is a problem, with the line that opens the way', async () => {
-    mkdirSync(join(lab.cwd, 'shut', 'data'), { recursive: true })
-    chmodSync(lab.cwd, 0o711)
-    chmodSync(join(lab.cwd, 'shut'), 0o700)
-    const [check] = (await checkData(join(lab.cwd, 'shut', 'data'))).filter(({ name }) => name === 'task users')
-    expect(check).toMatchObject({ state: 'problem', todo: `chmod o+x ${join(lab.cwd, 'shut')}` })
-  })
+  it.skipIf(process.getuid?.() !== 0)(
+    'that task users cannot get to is a problem, with the line that opens the way (skipped for ordinary users: only root’s tasks have users of their own)',
+    async () => {
+      mkdirSync(join(lab.cwd, 'shut', 'data'), { recursive: true })
+      chmodSync(lab.cwd, 0o711)
+      chmodSync(join(lab.cwd, 'shut'), 0o700)
+      const [check] = (await checkData(join(lab.cwd, 'shut', 'data'))).filter(({ name }) => name === 'task users')
+      expect(check).toMatchObject({ state: 'problem', todo: `chmod o+x ${join(lab.cwd, 'shut')}` })
+    },
+  )
 
   it('that is a file, or below one, is a problem', async () => {
     lab.files({ file: '' })
@@ -155,7 +158,7 @@ describe('the data directory', () => {
       expect(await checkData(join(lab.cwd, path))).toMatchObject([{ state: 'problem', found: expect.stringMatching(/\/file is a file$/) }])
   })
 
-  it.skipIf(process.getuid?.() === 0)('that cannot be written is a problem', async () => {
+  it.skipIf(process.getuid?.() === 0)('that cannot be written is a problem (skipped for root, who writes everywhere)', async () => {
     expect((await checkData('/proc/none'))[0]!.state).toBe('problem')
   })
 })
@@ -226,7 +229,7 @@ describe('batchmesh doctor', () => {
   })
 
   it.skipIf(process.getuid?.() === 0)(
-    'says once that the data directory belongs to another user, not what it cannot see in it',
+    'says once that the data directory belongs to another user, not what it cannot see in it (skipped for root, who sees it)',
     async () => {
       lab.env.BATCHMESH_DATA = '/proc/1/fd/data'
       lab.mesh.down = new MeshError('InsufficientPermissions', 'The node belongs to another user.')
