@@ -194,7 +194,7 @@ describe('lanes', () => {
     second.release()
   })
 
-  it.skipIf(!isRoot)('S1: have another user for another job', async () => {
+  it.skipIf(!isRoot)('S1: have another user for another job (skipped for ordinary users, whose tasks all run as themselves)', async () => {
     const [one, other] = [await lab.lane(5), await lab.lane(6)]
     expect(one.owner!.uid).toBeGreaterThan(0x5fff_ffff)
     expect(other.owner!.uid).toBeLessThan(2 ** 31)
@@ -232,10 +232,13 @@ describe('lanes', () => {
     after.release()
   })
 
-  it.skipIf(!isRoot)('give a task that kills all it can reach its own end, and go on', async () => {
-    expect(await lab.sh(lane, 'kill -9 -1')).toMatchObject({ exitCode: 137, killed: false })
-    expect((await lab.sh(lane, 'exit 3')).exitCode).toBe(3)
-  })
+  it.skipIf(!isRoot)(
+    'give a task that kills all it can reach its own end, and go on (skipped for ordinary users, whose tasks all run as themselves)',
+    async () => {
+      expect(await lab.sh(lane, 'kill -9 -1')).toMatchObject({ exitCode: 137, killed: false })
+      expect((await lab.sh(lane, 'exit 3')).exitCode).toBe(3)
+    },
+  )
 
   it('reject when something from outside ends them, and are made anew', async () => {
     const broken = await TaskLab.open()
@@ -265,37 +268,46 @@ describe('lanes', () => {
 })
 
 describe('what a task cannot reach', () => {
-  it.skipIf(!isRoot)('S1: the identity of the node, whatever its permissions', async () => {
-    expect(readFileSync(lab.secret, 'utf8')).toBe('the secret key')
-    const { stdout, exitCode } = await lab.sh(lane, `cat ${lab.secret}`)
-    expect(stdout).toBe('')
-    expect(exitCode).not.toBe(0)
-  })
+  it.skipIf(!isRoot)(
+    'S1: the identity of the node, whatever its permissions (skipped for ordinary users, whose tasks all run as themselves)',
+    async () => {
+      expect(readFileSync(lab.secret, 'utf8')).toBe('the secret key')
+      const { stdout, exitCode } = await lab.sh(lane, `cat ${lab.secret}`)
+      expect(stdout).toBe('')
+      expect(exitCode).not.toBe(0)
+    },
+  )
 
-  it.skipIf(!isRoot)('S1: files of a running or ended task of another job, nor an ended one of its own', async () => {
-    const other = await lab.lane(8)
-    const ended = await lab.sh(other, 'echo mine >kept; chmod 777 . .. kept', { jobUid: 8 })
-    const own = await lab.sh(lane, 'echo mine >kept; chmod 777 . .. kept')
-    const stop = new AbortController()
-    const started = Promise.withResolvers<void>()
-    const running = lab.sh(other, 'echo mine >kept; sleep 1000', { jobUid: 8, signal: stop.signal, onStart: () => started.resolve() })
-    await started.promise
-    const look = await lab.sh(
-      lane,
-      `cat ${ended.paths.wd}/kept ${own.paths.wd}/kept; ls ${lab.directories.node.workitems}; ls $(dirname ${ended.paths.taskDir})/*`,
-    )
-    expect(look.stdout).toBe('')
-    expect(look.stderr.match(/denied|cannot access/gi)?.length).toBe(4)
-    stop.abort()
-    await running
-    other.release()
-  })
+  it.skipIf(!isRoot)(
+    'S1: files of a running or ended task of another job, nor an ended one of its own (skipped for ordinary users, whose tasks all run as themselves)',
+    async () => {
+      const other = await lab.lane(8)
+      const ended = await lab.sh(other, 'echo mine >kept; chmod 777 . .. kept', { jobUid: 8 })
+      const own = await lab.sh(lane, 'echo mine >kept; chmod 777 . .. kept')
+      const stop = new AbortController()
+      const started = Promise.withResolvers<void>()
+      const running = lab.sh(other, 'echo mine >kept; sleep 1000', { jobUid: 8, signal: stop.signal, onStart: () => started.resolve() })
+      await started.promise
+      const look = await lab.sh(
+        lane,
+        `cat ${ended.paths.wd}/kept ${own.paths.wd}/kept; ls ${lab.directories.node.workitems}; ls $(dirname ${ended.paths.taskDir})/*`,
+      )
+      expect(look.stdout).toBe('')
+      expect(look.stderr.match(/denied|cannot access/gi)?.length).toBe(4)
+      stop.abort()
+      await running
+      other.release()
+    },
+  )
 
-  it.skipIf(!isRoot)('S1: processes outside of its lane, the helper of another job among them', async () => {
-    const other = await lab.lane(9)
-    const { stdout } = await lab.sh(lane, 'for each in /proc/[0-9]*; do read -r name <$each/comm; echo "$name"; done')
-    // Pid 1, the helper and the task.
-    expect(stdout).toBe('sh\nsh\nsh\n')
-    other.release()
-  })
+  it.skipIf(!isRoot)(
+    'S1: processes outside of its lane, the helper of another job among them (skipped for ordinary users, whose tasks all run as themselves)',
+    async () => {
+      const other = await lab.lane(9)
+      const { stdout } = await lab.sh(lane, 'for each in /proc/[0-9]*; do read -r name <$each/comm; echo "$name"; done')
+      // Pid 1, the helper and the task.
+      expect(stdout).toBe('sh\nsh\nsh\n')
+      other.release()
+    },
+  )
 })
