@@ -1,28 +1,11 @@
 /** Peers that say wrong things in each conversation: the session refuses or ends it, and hands on only what fits. */
 import assert from 'node:assert/strict'
-import { blobsProtocol } from '../../protocols/blobs.ts'
 import { encode } from '../../protocols/codec.ts'
-import { controlProtocol } from '../../protocols/control.ts'
-import { filesProtocol } from '../../protocols/files.ts'
-import { leasesProtocol } from '../../protocols/leases.ts'
-import { localProtocol } from '../../protocols/local.ts'
-import { enrolProtocol, helloProtocol, membershipProtocol } from '../../protocols/membership.ts'
 import { type Protocol, Session } from '../../protocols/rpc.ts'
 import type { Channel, CloseReason } from '../../protocols/wire.ts'
-import { kinds, sample } from '../protocols/golden-0.1/samples.ts'
+import { kinds, protocols, sample } from '../protocols/golden-0.1/samples.ts'
 import { type Dice, spoilBytes, spoilValue } from './dice.ts'
 import type { Target } from './target.ts'
-
-const protocols = [
-  blobsProtocol,
-  controlProtocol,
-  enrolProtocol,
-  filesProtocol,
-  helloProtocol,
-  leasesProtocol,
-  localProtocol,
-  membershipProtocol,
-] as unknown as Protocol[]
 
 /** A message of every kind, whole: what is spoilt, by the end that hears it. */
 const messages = new Map<string, { wrap: (body: unknown) => unknown; body: unknown }[]>()

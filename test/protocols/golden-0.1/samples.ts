@@ -9,7 +9,8 @@ import { enrolProtocol, helloProtocol, membershipProtocol } from '../../../proto
 import { poolsAnnouncementSchema } from '../../../protocols/pools.ts'
 import type { Protocol } from '../../../protocols/rpc.ts'
 
-const protocols: Protocol[] = [
+/** Every conversation of this version. */
+export const protocols: readonly Protocol[] = [
   blobsProtocol,
   controlProtocol,
   enrolProtocol,
