@@ -5,9 +5,10 @@
 import { readFile } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { connect } from '../src/mesh.ts'
+import { type Bench, numbers } from './bench.ts'
 import { BenchLab } from './lab.ts'
 
-export interface ArrayResult {
+interface ArrayResult {
   tasks: number
   submitMs: number
   /** Resident memory of the coordinator's process above idle; absent where the system does not tell. */
@@ -21,7 +22,25 @@ export interface ArrayResult {
   lagMs: number
 }
 
-export async function benchArray(tasks: number): Promise<ArrayResult> {
+export const bench: Bench = {
+  usage: '[--tasks 1000000]',
+  async run(args) {
+    const result = await benchArray(numbers(args, { tasks: 1_000_000 }).tasks)
+    return { result, lines: arrayLines(result) }
+  },
+}
+
+function arrayLines(result: ArrayResult): string[] {
+  const ms = (value: number) => `${value.toFixed(0)} ms`
+  return [
+    `an array of ${result.tasks} tasks, with no machine to run it:`,
+    `submitted in ${ms(result.submitMs)}, ${result.aboveIdleMiB?.toFixed(1) ?? '?'} MiB resident above idle while it waits`,
+    `first page of all ${ms(result.firstPageMs)}, of the running ${ms(result.runningMs)}, of the failed ${ms(result.failedMs)}; counts ${ms(result.countMs)}`,
+    `longest lag of the coordinator's loop ${ms(result.lagMs)}`,
+  ]
+}
+
+async function benchArray(tasks: number): Promise<ArrayResult> {
   const lab = await BenchLab.create()
   try {
     const founder = await lab.up('founder', ['--lend-cpus', '0'])

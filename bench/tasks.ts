@@ -7,11 +7,12 @@ import { availableParallelism } from 'node:os'
 import { taskSpecSchema } from '../protocols/model/task.ts'
 import type { Mesh } from '../src/mesh/client.ts'
 import { connect } from '../src/mesh.ts'
+import { type Bench, numbers } from './bench.ts'
 import { BenchLab, median, timeShell } from './lab.ts'
 
 const perRequest = 1000
 
-export interface TasksResult {
+interface TasksResult {
   tasks: number
   rounds: { meshPerSecond: number; xargsPerSecond: number; share: number }[]
   share: number
@@ -22,7 +23,27 @@ export interface TasksResult {
   isolation: string
 }
 
-export async function benchTasks(options: { tasks: number; rounds: number }): Promise<TasksResult> {
+export const bench: Bench = {
+  usage: '[--tasks 5000] [--rounds 5]',
+  async run(args) {
+    const result = await benchTasks(numbers(args, { tasks: 5000, rounds: 5 }))
+    return { result, lines: tasksLines(result) }
+  },
+}
+
+function tasksLines(result: TasksResult): string[] {
+  const { meshPerSecond, xargsPerSecond, share } = result
+  return [
+    ...result.rounds.map(
+      (round) => `mesh ${round.meshPerSecond.toFixed(0)}/s   xargs ${round.xargsPerSecond.toFixed(0)}/s   share ${round.share.toFixed(2)}`,
+    ),
+    `\n${result.tasks} no-op command tasks a round, isolation ${result.isolation}, medians of ${result.rounds.length}:`,
+    `mesh ${meshPerSecond.toFixed(0)}/s, xargs -P2 ${xargsPerSecond.toFixed(0)}/s, share ${share.toFixed(2)}`,
+    `longest lag of a heartbeat: worker ${result.workerLagMs.toFixed(0)} ms, coordinator's loop ${result.coordinatorLagMs.toFixed(0)} ms`,
+  ]
+}
+
+async function benchTasks(options: { tasks: number; rounds: number }): Promise<TasksResult> {
   const lab = await BenchLab.create()
   try {
     const founder = await lab.up('founder', ['--lend-cpus', '0'])
