@@ -7,6 +7,7 @@ import type { Bench } from './bench.ts'
 
 const benches: Record<string, () => Promise<{ bench: Bench }>> = {
   array: () => import('./array.ts'),
+  coordinator: () => import('./coordinator.ts'),
   tasks: () => import('./tasks.ts'),
 }
 
