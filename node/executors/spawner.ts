@@ -89,8 +89,9 @@ export class Spawner {
     const id = this.#count
     const command = join(this.#runDir, `${id}.c`)
     const report = join(this.#runDir, `${id}.r`)
-    const opened = `exec "$@" <${quoteWord(command)} >${quoteWord(report)}`
-    const guarded = [...(deathSignal ? ['setpriv', '--pdeathsig', 'KILL'] : []), '/bin/sh', '-c', opened, 'sh', ...words]
+    // A spawner that died before the death signal was asked for sends none: then another process is the parent already.
+    const opened = `[ "$PPID" = "$1" ] || exit; shift; exec "$@" <${quoteWord(command)} >${quoteWord(report)}`
+    const guard = joinCommandLine([...(deathSignal ? ['setpriv', '--pdeathsig', 'KILL'] : []), '/bin/sh', '-c', opened, 'sh'])
     const unlink = () => {
       for (const path of [command, report]) {
         try {
@@ -102,7 +103,7 @@ export class Spawner {
     }
     const started = new Promise<number>((resolve, reject) => this.#waiting.set(id, { resolve, reject }))
     this.#child.stdin!.write(
-      `if mkfifo -m 600 ${quoteWord(command)} ${quoteWord(report)}; then $D ${joinCommandLine(guarded)} & echo "${id} $!"; else echo "${id} 0"; fi\n`,
+      `if mkfifo -m 600 ${quoteWord(command)} ${quoteWord(report)}; then $D ${guard} $$ ${joinCommandLine(words)} & echo "${id} $!"; else echo "${id} 0"; fi\n`,
     )
     const pid = await started.finally(() => this.#waiting.delete(id))
     if (pid === 0) throw new Error(`The pipes of a task helper could not be made in ${this.#runDir}: ${this.errors}`)
