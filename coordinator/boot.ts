@@ -1,6 +1,7 @@
 /** From the rows on disk to the coordinator's memory, at start. */
 import { decode, encode } from '../protocols/codec.ts'
 import { MeshError } from '../protocols/errors.ts'
+import { failpoint } from '../protocols/failpoint.ts'
 import { foldId, type PeerIdText } from '../protocols/ids.ts'
 import { type TaskSpec, taskSpecSchema } from '../protocols/model/task.ts'
 import { arraySpecBytes, readArrayRow } from './array-rows.ts'
@@ -66,7 +67,9 @@ export async function boot(store: Store, self: PeerIdText, now: number): Promise
     ...migrated?.row,
     ownerEpoch: (last?.ownerEpoch ?? 0) + 1,
   }
+  failpoint('coordinator.boot.opened')
   await store.write(new Map([[meshKey, encode(mesh)]]))
+  failpoint('coordinator.boot.claimed')
   const state = newState(self, mesh, now)
   const rows = async <T>(prefix: string, take: (row: T, key: string) => void) => {
     for await (const [key, value] of store.scan({ gt: prefix, lt: `${prefix}\uffff` })) take(decode(value) as T, key)

@@ -4,6 +4,7 @@
  */
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { MeshError } from '../protocols/errors.ts'
+import { failpoint } from '../protocols/failpoint.ts'
 import { type JobUid, type PeerIdText, taskKey } from '../protocols/ids.ts'
 import type { Grant } from '../protocols/leases.ts'
 import type { Logger } from '../protocols/logger.ts'
@@ -63,10 +64,13 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   delay.enable()
 
   const purgeJob = async (jobUid: JobUid, home: PeerIdText) => {
+    failpoint('coordinator.purge.begun')
     for (const prefix of taskPrefixes(jobUid)) await store.clear({ gt: prefix, lt: `${prefix}\uffff` })
+    failpoint('coordinator.purge.cleared')
     await homes
       .letGo(jobUid, home)
       .catch((error: unknown) => logger.warn({ jobUid, error: String(error) }, 'the outputs of a deleted job are still pinned'))
+    failpoint('coordinator.purge.released')
     await store.write(new Map([[jobKey(jobUid), undefined]]))
   }
   const background = (work: Promise<void>, what: string) => {
@@ -76,7 +80,11 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   const perform = async (batch: Batch) => {
     const wanted = batch.effects.flatMap((effect) => (effect.kind === 'grants' ? effect.grants.map((ref) => ref.attempt) : []))
     const found = wanted.length === 0 ? undefined : await specs.take(wanted)
-    for (const effect of batch.effects) speak(effect, found)
+    for (const effect of batch.effects) {
+      speak(effect, found)
+      failpoint('coordinator.effect.performed')
+    }
+    failpoint('coordinator.batch.performed')
     watches.show(batch)
   }
 

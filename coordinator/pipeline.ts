@@ -4,6 +4,7 @@
  * order. While one batch is on its way to the disk the next one gathers, so that the cost of an fsync is shared.
  */
 import { encode } from '../protocols/codec.ts'
+import { failpoint } from '../protocols/failpoint.ts'
 import type { JobUid } from '../protocols/ids.ts'
 import type { JobState, TaskCounts } from '../protocols/model/job.ts'
 import type { Effect, Event } from './events.ts'
@@ -151,7 +152,9 @@ export class Pipeline {
     if (batch.rows.size > 0) {
       const rows = new Map<string, Uint8Array | undefined>()
       for (const [key, value] of batch.rows) rows.set(key, value === undefined ? undefined : encode(value))
+      failpoint('coordinator.batch.writing')
       await this.#options.store.write(rows)
+      failpoint('coordinator.batch.synced')
     }
     await this.#options.perform(batch)
   }

@@ -1,6 +1,7 @@
 /** A coordinator's database made anew from the rows of a backup, with its counters raised (raise.ts). */
 import { decode, encode } from '../protocols/codec.ts'
 import { MeshError } from '../protocols/errors.ts'
+import { failpoint } from '../protocols/failpoint.ts'
 import type { PeerIdText } from '../protocols/ids.ts'
 import { formatTrouble, raisedMesh, restartedMachine } from './raise.ts'
 import { type MachineRow, type MeshRow, machineKey, meshKey, type StatusRow } from './rows.ts'
@@ -33,6 +34,7 @@ export class RestoredStore {
       }
     }
     await this.#store.write(batch)
+    failpoint('coordinator.restore.added')
   }
 
   /** Writes the mesh's own row, which makes the database one. Rejects when the backup's format is not known, or it had no such row. */
@@ -41,5 +43,6 @@ export class RestoredStore {
     const trouble = formatTrouble(this.#mesh.format)
     if (trouble !== undefined) throw new MeshError('UnsupportedVersion', `The backup cannot be restored: ${trouble}.`)
     await this.#store.write(new Map([[meshKey, encode(raisedMesh(this.#mesh, this.#highestEpoch))]]))
+    failpoint('coordinator.restore.finished')
   }
 }

@@ -15,6 +15,7 @@
 import { chmodSync, chownSync, lstatSync, mkdirSync, readdirSync, renameSync, rmdirSync, utimesSync } from 'node:fs'
 import { lstat, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
+import { failpoint } from '../protocols/failpoint.ts'
 import { type Attempt, attemptKey, type JobUid } from '../protocols/ids.ts'
 import type { FindAttempt, Owner, TaskPaths } from './ports.ts'
 import { removeTree } from './remove-tree.ts'
@@ -86,6 +87,7 @@ export class Directories {
     } catch (error) {
       if (!hasCode(error, 'EEXIST')) throw error
       this.#discard(paths.taskDir)
+      failpoint('directory.task.discarded')
       mkdirSync(paths.taskDir, { mode: 0o700 })
     }
     mkdirSync(paths.wd, { mode: 0o700 })
@@ -93,6 +95,7 @@ export class Directories {
       chownSync(paths.wd, owner.uid, owner.gid)
       chownSync(paths.taskDir, owner.uid, owner.gid)
     }
+    failpoint('directory.task.made')
     this.#running.add(key)
     return paths
   }
@@ -120,6 +123,7 @@ export class Directories {
     this.#running.delete(attemptKey(attempt))
     const job = this.#jobs.get(attempt.jobUid)
     if (job === undefined) return
+    failpoint('directory.task.sealing')
     sealDirectory(join(job, directoryName(attempt)), now + retentionMs)
   }
 

@@ -1,5 +1,6 @@
 /** Joining a mesh with an invitation: the newcomer's side of the enrolment in protocols/membership.ts. */
 import { MeshError } from '../protocols/errors.ts'
+import { failpoint } from '../protocols/failpoint.ts'
 import { certificateTrouble, decodeCertificate, enrolProtocol } from '../protocols/membership.ts'
 import { clientSession } from '../protocols/rpc.ts'
 import { decodeToken, type Invitation } from '../protocols/token.ts'
@@ -71,6 +72,7 @@ async function join(dataDir: string, invitation: Invitation, options: EnrolOptio
 
 async function ask(dataDir: string, invitation: Invitation, options: EnrolOptions, asked: { founder: boolean }): Promise<void> {
   const key = await machineKey(dataDir)
+  failpoint('enrol.key.made')
   const addresses = [...invitation.addresses, ...(options.addresses ?? [])]
   const { channel, close, address } = await dialOnce({
     ...key,
@@ -85,6 +87,7 @@ async function ask(dataDir: string, invitation: Invitation, options: EnrolOption
     const session = clientSession(enrolProtocol, channel, { calls: {}, notes: {} })
     const callOptions = options.signal === undefined ? {} : { signal: options.signal }
     const answer = await session.call('enrol', { mesh: invitation.mesh, secret: invitation.secret, name: options.name ?? '' }, callOptions)
+    failpoint('enrol.founder.answered')
     await checkAnswer(invitation, key.peer, answer)
     await saveMembership(identityDir(dataDir), {
       mesh: invitation.mesh,
@@ -93,6 +96,7 @@ async function ask(dataDir: string, invitation: Invitation, options: EnrolOption
       founderAddresses: addresses.includes(address) ? addresses : [...addresses, address],
       certificate: answer.certificate,
     })
+    failpoint('enrol.membership.saved')
   } finally {
     await close()
   }

@@ -2,6 +2,7 @@
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto'
 import type { PrivateKey } from '@libp2p/interface'
 import { MeshError } from '../protocols/errors.ts'
+import { failpoint } from '../protocols/failpoint.ts'
 import { type Invite, inviteSchema, type Member, type Revocations } from '../protocols/membership.ts'
 import { firstIssue } from '../protocols/rpc.ts'
 import { encodeToken, secretBytes, tokenAddresses } from '../protocols/token.ts'
@@ -120,6 +121,7 @@ export class Founder {
     const done = this.#turn.then(async () => {
       const [next, result] = change(this.#registry)
       await saveRegistry(this.#options.dir, next)
+      failpoint('registry.change.saved')
       this.#registry = next
       return result
     })

@@ -19,6 +19,7 @@ import { base36 } from 'multiformats/bases/base36'
 import { z } from 'zod'
 import { bytesSchema } from '../protocols/bytes.ts'
 import { MeshError } from '../protocols/errors.ts'
+import { failpoint } from '../protocols/failpoint.ts'
 import type { PeerIdText } from '../protocols/ids.ts'
 import {
   bytesToSign,
@@ -124,8 +125,10 @@ export async function found(dataDir: string, options: { name?: string; now?: () 
   const entered = enter(emptyRegistry, peer, options.name ?? '', founderRoles, now, options.lifeMs ?? certificateLifeMs)
   const certificate = await signCertificate(rootKey, { mesh, peer, now, ...entered })
   await writeSealed(join(dir, rootKeyFile.name), rootKeyFile.kind, privateKeyToProtobuf(rootKey))
+  failpoint('founding.root.saved')
   await saveRegistry(dir, entered.registry)
   await saveRevocations(dir, await signRevocations(rootKey, revocations(entered.registry, mesh, now)))
+  failpoint('founding.registry.saved')
   // Last: only with this file the directory belongs to a mesh.
   await saveMembership(dir, { mesh, rootPublicKey, founder: peer, founderAddresses: [], certificate })
   return (await load(dataDir))!

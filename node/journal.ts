@@ -8,6 +8,7 @@
 import { Level } from 'level'
 import { z } from 'zod'
 import { decode, encode } from '../protocols/codec.ts'
+import { failpoint } from '../protocols/failpoint.ts'
 import { type Attempt, attemptKey, attemptSchema } from '../protocols/ids.ts'
 import { outcomeSchema } from '../protocols/model/task.ts'
 import { type Reservation, reservationSchema } from '../protocols/pools.ts'
@@ -67,6 +68,7 @@ export async function openJournal(directory: string): Promise<Journal> {
       ['incarnation', incarnation],
     ])
     await writeBatch(db, head, true)
+    failpoint('journal.start.counted')
     return new LevelJournal(db, { ...rows, incarnation })
   } catch (error) {
     await db.close()
@@ -148,8 +150,10 @@ class LevelJournal implements Journal {
     this.broken.catch(() => {})
   }
 
-  obeyed(ownerEpoch: number): Promise<void> {
-    return this.#write('ownerEpoch', ownerEpoch, 0)
+  async obeyed(ownerEpoch: number): Promise<void> {
+    failpoint('journal.epoch.given')
+    await this.#write('ownerEpoch', ownerEpoch, 0)
+    failpoint('journal.epoch.written')
   }
 
   reserve(reservation: Reservation): Promise<void> {
@@ -161,6 +165,7 @@ class LevelJournal implements Journal {
   }
 
   finished(item: Finished): Promise<void> {
+    failpoint('journal.outcome.given')
     return this.#write(`finished/${attemptKey(item.attempt)}`, item, gatherMs)
   }
 
@@ -212,7 +217,9 @@ class LevelJournal implements Journal {
       this.#sync = false
       try {
         if (this.#failure !== undefined) throw this.#failure
+        failpoint('journal.batch.writing')
         if (batch.size > 0) await writeBatch(this.#db, batch, sync)
+        failpoint('journal.batch.synced')
         flushed.resolve()
       } catch (error) {
         this.#fail(error)

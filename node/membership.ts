@@ -4,6 +4,7 @@
  */
 import type { PrivateKey, PublicKey } from '@libp2p/interface'
 import { MeshError } from '../protocols/errors.ts'
+import { failpoint } from '../protocols/failpoint.ts'
 import type { PeerIdText } from '../protocols/ids.ts'
 import {
   bytesToSign,
@@ -141,6 +142,7 @@ export class Membership {
     const own = await this.founder?.remember(this.#list!)
     if (own !== undefined) await this.#readList(own)
     await saveRevocations(this.#dir, own ?? signed)
+    failpoint('membership.revocations.saved')
     this.#tell('revocations')
     return true
   }
@@ -151,6 +153,7 @@ export class Membership {
     if (certificate.serial < this.#certificate.serial) return
     const record = { ...this.#record, certificate: signed }
     await saveMembership(this.#dir, record)
+    failpoint('membership.certificate.saved')
     this.#record = record
     this.#certificate = certificate
     this.#tell('certificate')

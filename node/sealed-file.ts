@@ -9,6 +9,7 @@ import * as dagCbor from '@ipld/dag-cbor'
 import { z } from 'zod'
 import { bytesSchema } from '../protocols/bytes.ts'
 import { MeshError } from '../protocols/errors.ts'
+import { failpoint } from '../protocols/failpoint.ts'
 
 const sealSchema = z.object({ kind: z.string(), body: bytesSchema, sha256: bytesSchema })
 
@@ -53,11 +54,13 @@ export async function replaceFile(path: string, bytes: Uint8Array): Promise<void
     } finally {
       await file.close()
     }
+    failpoint('file.replace.written')
     await rename(temporary, path)
   } catch (error) {
     await unlink(temporary).catch(() => {})
     throw error
   }
+  failpoint('file.replace.renamed')
   await syncDirectory(dirname(path))
 }
 

@@ -24,7 +24,7 @@ const root = dirname(import.meta.dirname)
 const maxLines = 400
 
 /** The parts of the ground that act; everything else there is pure. */
-const groundThatActs = ['protocols/rpc.ts', 'protocols/stream-channel.ts']
+const groundThatActs = ['protocols/failpoint.ts', 'protocols/rpc.ts', 'protocols/stream-channel.ts']
 /** The parts of the wings that decide; what they call decides with them. Everything else there acts. */
 const deciders = [
   'coordinator/machine.ts',

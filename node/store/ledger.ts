@@ -10,6 +10,7 @@ import { type FileHandle, open } from 'node:fs/promises'
 import { type BatchOperation, ClassicLevel } from 'classic-level'
 import { decode, encode } from '../../protocols/codec.ts'
 import { MeshError } from '../../protocols/errors.ts'
+import { failpoint } from '../../protocols/failpoint.ts'
 import type { BlobId } from '../../protocols/ids.ts'
 
 export interface Row {
@@ -195,7 +196,9 @@ export class Ledger {
     }
     try {
       if (filesRenamed) await this.#filesDir.sync()
+      failpoint('blobs.rows.writing')
       if (overlay.size > 0) await this.#write(overlay, this.#usedBytes + grownBytes)
+      failpoint('blobs.rows.synced')
       this.#usedBytes += grownBytes
       for (const { waiting, value } of done) waiting.resolve(value)
     } catch (error) {

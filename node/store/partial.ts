@@ -6,6 +6,7 @@
 import { constants } from 'node:fs'
 import { chmod, type FileHandle, open, readFile, rename, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
+import { failpoint } from '../../protocols/failpoint.ts'
 import type { BlobId } from '../../protocols/ids.ts'
 import { diskFull, isDiskFull } from './budget.ts'
 import { detached, inThread } from './hash-pool.ts'
@@ -124,6 +125,7 @@ export async function quarantine(filePath: string, dir: string, id: BlobId, size
   const list = await open(listPath(path), 'w', 0o600)
   await list.appendFile(Uint32Array.from({ length: chunkCount(size) }, (_, index) => index))
   await list.close()
+  failpoint('blobs.damage.listed')
   await rename(filePath, path)
 }
 

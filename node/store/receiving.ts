@@ -1,5 +1,6 @@
 /** Files that are coming in from peers. Several pulls and uploads may be filling the same one. */
 import { MeshError } from '../../protocols/errors.ts'
+import { failpoint } from '../../protocols/failpoint.ts'
 import type { BlobId } from '../../protocols/ids.ts'
 import type { Budget } from './budget.ts'
 import { inThread } from './hash-pool.ts'
@@ -81,6 +82,7 @@ export class ReceivingFiles {
         if (partial.missingCount > 0)
           throw new MeshError('BlobNotFound', `${partial.missingCount} chunks of the blob ${id} have not come yet.`)
         await partial.seal()
+        failpoint('blobs.partial.sealed')
         const totalBytes = (await inThread('rootOf', { leaves, size })).totalBytes
         await this.#addFile(partial.path, { id, size, totalBytes, leaves }, options)
         await partial.forgetList()

@@ -16,6 +16,7 @@ import { type FileHandle, mkdir, rename, rm, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
 import { maxFileBytes, smallBytes } from '../../protocols/blobs.ts'
 import { MeshError } from '../../protocols/errors.ts'
+import { failpoint } from '../../protocols/failpoint.ts'
 import type { BlobId } from '../../protocols/ids.ts'
 import { Budget } from './budget.ts'
 import { directoryChildren } from './directory.ts'
@@ -239,6 +240,7 @@ export class BlobStore extends BlobReader {
     await this.ledger.change(async (changes) => {
       if ((await changes.get(id)) === undefined) {
         await rename(path, this.filePath(id))
+        failpoint('blobs.file.renamed')
         changes.renamed()
       } else await rm(path, { force: true })
       await this.#addRow(changes, id, { kind: 'file', size, totalBytes, where: 'file' }, leaves, options)

@@ -5,6 +5,7 @@
  * can slip between the two looks.
  */
 import { rename, rm } from 'node:fs/promises'
+import { failpoint } from '../../protocols/failpoint.ts'
 import type { BlobId } from '../../protocols/ids.ts'
 import { directoryChildren } from './directory.ts'
 import type { Ledger, Row } from './ledger.ts'
@@ -80,9 +81,11 @@ export class Sweep {
       if (current === undefined || current.keepUntil > now) return undefined
       if (this.#marked.has(id) || isHeld(id) || (await changes.isPinned(id))) return undefined
       if (current.where === 'file') await rename(filePath(id), trashPath(id)).catch(ignoreMissing)
+      failpoint('blobs.sweep.trashed')
       changes.remove(id, current)
       return current
     })
+    if (row !== undefined) failpoint('blobs.sweep.forgotten')
     if (row?.where === 'file') await rm(trashPath(id), { force: true })
     return row
   }

@@ -1,4 +1,5 @@
 /** The machine's compute nodes: their reservations (R1), what to claim for each, and the offers of their pools. */
+import { failpoint } from '../../protocols/failpoint.ts'
 import type { Welcome } from '../../protocols/leases.ts'
 import type { Capacity } from '../../protocols/model/resources.ts'
 import type { Reservation } from '../../protocols/pools.ts'
@@ -48,7 +49,9 @@ export class ComputeNodes {
     const { changed, ...answer } = this.ledger.reserve(request, this.#now(), this.#waitingOnDefault())
     // R1: a node that was granted is known after a restart, so its capacity is not granted twice.
     if (changed) {
+      failpoint('worker.node.reserved')
       await this.#journal.reserve(request)
+      failpoint('worker.node.written')
       this.#listen()
     }
     return answer
@@ -75,6 +78,7 @@ export class ComputeNodes {
   /** Forgets nodes that were given back and whose work has ended. */
   reap(): void {
     const gone = this.ledger.reap((nodeId) => this.#units.line(nodeId).length > 0)
+    if (gone.length > 0) failpoint('worker.node.released')
     for (const reservationId of gone) this.#unwrite(reservationId)
     if (gone.length > 0) this.#listen()
   }

@@ -3,6 +3,7 @@
  * brings goes together; while reports are under way the next ones gather, so that their number follows the
  * coordinator's fsyncs and not the tasks.
  */
+import { failpoint } from '../../protocols/failpoint.ts'
 import type { Attempt } from '../../protocols/ids.ts'
 import { type leasesProtocol, maxReports, type Report, type Verdict } from '../../protocols/leases.ts'
 import type { Session } from '../../protocols/rpc.ts'
@@ -78,6 +79,7 @@ export class Reporter {
   }
 
   finished(unit: Unit): void {
+    failpoint('worker.outcome.kept')
     if (this.#session === undefined) return
     this.#reports.add(unit)
     this.#schedule()
@@ -147,12 +149,16 @@ export class Reporter {
     this.#underWay += 1
     try {
       const reports: Report[] = batch.map((unit) => ({ attempt: unit.attempt, outcome: unit.outcome! }))
-      const { verdicts } = await session.call('report', { reports })
+      const asked = session.call('report', { reports })
+      failpoint('worker.report.sent')
+      const { verdicts } = await asked
+      failpoint('worker.report.answered')
       // Also when the session has ended meanwhile: what was taken was taken.
       for (const [index, unit] of batch.entries()) {
         const verdict = verdicts[index]
         if (verdict !== undefined) this.#verdict(unit, verdict)
       }
+      failpoint('worker.report.noted')
       if (verdicts.length < batch.length) this.#again(session, batch.slice(verdicts.length))
     } catch (error) {
       if (this.#session !== session) return
