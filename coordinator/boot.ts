@@ -2,22 +2,13 @@
 import { decode, encode } from '../protocols/codec.ts'
 import { MeshError } from '../protocols/errors.ts'
 import { failpoint } from '../protocols/failpoint.ts'
-import { foldId, type PeerIdText } from '../protocols/ids.ts'
-import { type TaskSpec, taskSpecSchema } from '../protocols/model/task.ts'
+import type { PeerIdText } from '../protocols/ids.ts'
+import type { TaskSpec } from '../protocols/model/task.ts'
 import { arraySpecBytes, readArrayRow } from './array-rows.ts'
 import { makeArray } from './arrays.ts'
 import { migrate } from './migrate.ts'
-import {
-  type RestoredTask,
-  restoreCompleted,
-  restoreDependencies,
-  restoreJob,
-  restoreMachine,
-  restoreNode,
-  restorePool,
-  restoreTask,
-  restoreTurn,
-} from './restore.ts'
+import { makeRolls } from './migrate-rolls.ts'
+import { JobRestore, restoreJob, restoreMachine, restoreNode, restorePool } from './restore.ts'
 import {
   arrayPrefix,
   type JobRow,
@@ -26,19 +17,19 @@ import {
   meshKey,
   type NodeRow,
   type PoolRow,
+  type RollRow,
+  rollPrefix,
   type SpecRow,
   type StatusRow,
-  specPrefix,
-  statusKey,
+  specKey,
   statusPrefix,
   storeFormat,
   taskOfKey,
 } from './rows.ts'
 import { type Job, newState, type State } from './state.ts'
-import type { Store } from './store.ts'
-import { placeOf, specAt } from './task-book.ts'
+import type { Range, Store } from './store.ts'
 
-/** Tasks read at once: their status rows are fetched together. */
+/** Specs read at once. */
 const chunk = 1000
 
 export interface Booted {
@@ -68,11 +59,12 @@ export async function boot(store: Store, self: PeerIdText, now: number): Promise
     ownerEpoch: (last?.ownerEpoch ?? 0) + 1,
   }
   failpoint('coordinator.boot.opened')
+  if (migrated?.taken.some((step) => step.makes === 'rolls')) await makeRolls(store, self, mesh)
   await store.write(new Map([[meshKey, encode(mesh)]]))
   failpoint('coordinator.boot.claimed')
   const state = newState(self, mesh, now)
   const rows = async <T>(prefix: string, take: (row: T, key: string) => void) => {
-    for await (const [key, value] of store.scan({ gt: prefix, lt: `${prefix}\uffff` })) take(decode(value) as T, key)
+    for await (const [key, value] of store.scan(under(prefix))) take(decode(value) as T, key)
   }
   await rows<MachineRow>('mach/', (row, key) => restoreMachine(state, key.slice('mach/'.length), row, now))
   await rows<PoolRow>('pool/', (row) => restorePool(state, row))
@@ -93,55 +85,25 @@ export async function boot(store: Store, self: PeerIdText, now: number): Promise
 
 /** Arrays as if nothing had happened to their tasks. Of a completed job only they are read. */
 async function loadArrays(store: Store, job: Job): Promise<void> {
-  const prefix = arrayPrefix(job.uid)
-  for await (const [, value] of store.scan({ gt: prefix, lt: `${prefix}\uffff` })) {
+  for await (const [, value] of store.scan(under(arrayPrefix(job.uid)))) {
     const { array, creationTime } = readArrayRow(value)
     makeArray(job, array, creationTime, arraySpecBytes(array))
   }
 }
 
 async function loadTasks(store: Store, state: State, job: Job, now: number): Promise<void> {
-  /** What depends on others waits until all are known. */
+  const restore = new JobRestore(state, job, now)
+  for await (const [, value] of store.scan(under(rollPrefix(job.uid)))) restore.addRoll(decode(value) as RollRow)
+  for await (const [key, value] of store.scan(under(statusPrefix(job.uid)))) restore.addStatus(taskOfKey(key), decode(value) as StatusRow)
+  const wanted = restore.wanted()
   const dependent: TaskSpec[] = []
-  const take = (task: RestoredTask) => {
-    if (task.status?.state === 'completed') return restoreCompleted(job, foldId(task.spec.id), task.status)
-    restoreTask(state, job, task, now)
-    if (task.spec.dependsOn !== undefined) dependent.push(task.spec)
+  for (let at = 0; at < wanted.length; at += chunk) {
+    const rows = await store.getMany(wanted.slice(at, at + chunk).map((id) => specKey(job.uid, id)))
+    for (const row of rows) if (row !== undefined) dependent.push(decode((decode(row) as SpecRow).spec) as TaskSpec)
   }
-  await loadOwnTasks(store, job, take)
-  if (job.arrays.length > 0) await loadArrayTasks(store, job, take)
-  for (const spec of dependent) restoreDependencies(job, spec, now)
-  for (const array of job.arrays) restoreTurn(array, now)
+  restore.finish(dependent)
 }
 
-async function loadOwnTasks(store: Store, job: Job, take: (task: RestoredTask) => void): Promise<void> {
-  const prefix = specPrefix(job.uid)
-  let batch: [string, Uint8Array][] = []
-  const takeBatch = async () => {
-    const statuses = await store.getMany(batch.map(([key]) => statusKey(job.uid, taskOfKey(key))))
-    batch.forEach(([, value], i) => {
-      const row = decode(value) as SpecRow
-      const status = statuses[i] === undefined ? undefined : (decode(statuses[i]) as StatusRow)
-      take({ spec: taskSpecSchema.parse(decode(row.spec)), specBytes: row.spec.length, status })
-    })
-    batch = []
-  }
-  for await (const entry of store.scan({ gt: prefix, lt: `${prefix}\uffff` })) {
-    batch.push(entry)
-    if (batch.length >= chunk) await takeBatch()
-  }
-  await takeBatch()
-}
-
-/** Of arrays only the tasks that something has happened to have a row. */
-async function loadArrayTasks(store: Store, job: Job, take: (task: RestoredTask) => void): Promise<void> {
-  const prefix = statusPrefix(job.uid)
-  for await (const [key, value] of store.scan({ gt: prefix, lt: `${prefix}\uffff` })) {
-    const id = taskOfKey(key)
-    const place = placeOf(job, id)
-    if (place === undefined) continue
-    const status = decode(value) as StatusRow
-    if (status.state === 'completed') restoreCompleted(job, id, status, place)
-    else take({ spec: specAt(place), specBytes: place.array.specBytes, status, place })
-  }
+function under(prefix: string): Range {
+  return { gt: prefix, lt: `${prefix}\uffff` }
 }

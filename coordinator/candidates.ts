@@ -3,16 +3,18 @@
  * whether a task is shown, and as what, its rows decide (L5). So the first page of a job of a million tasks that has
  * three running reads three rows. Of a job that ended before this process began, only the rows are left to go by.
  */
+import { foldId } from '../protocols/ids.ts'
 import type { TaskState } from '../protocols/model/task.ts'
 import { idAt, positionAfter } from './array-ids.ts'
+import { isCompleted, type Mark } from './roll.ts'
 import { specKey, specPrefix, statusPrefix, taskOfKey } from './rows.ts'
-import { type Completed, type Job, type JobArray, liveTasks, type Place, succeeded, type Task } from './state.ts'
+import { type Job, type JobArray, liveTasks, type Place, succeeded } from './state.ts'
 import type { Store } from './store.ts'
-import { liveEntries, nextMarked, ownEntries, ownEntry, placeOf } from './task-book.ts'
+import { liveEntries, nextMarked, ownMark, placeOf } from './task-book.ts'
 
 /** Rows fetched at once. */
 export const chunk = 1000
-/** So many tasks that were added one by one are picked out of memory; of more, their rows are walked through. */
+/** So many tasks whose ids come in no order are picked out of memory and sorted; of more, their rows are walked through. */
 const maxPicked = 10_000
 
 export interface Wanted {
@@ -48,7 +50,10 @@ async function* batched(source: AsyncIterable<Candidate>, size: number): AsyncGe
   if (batch.length > 0) yield batch
 }
 
-async function* merged(own: AsyncIterable<Candidate>, arrays: Iterator<Candidate, undefined>): AsyncGenerator<Candidate> {
+async function* merged(
+  own: AsyncIterable<Candidate> | Iterable<Candidate>,
+  arrays: Iterator<Candidate, undefined>,
+): AsyncGenerator<Candidate> {
   let next = arrays.next()
   for await (const candidate of own) {
     for (; !next.done && next.value.id < candidate.id; next = arrays.next()) yield next.value
@@ -57,35 +62,45 @@ async function* merged(own: AsyncIterable<Candidate>, arrays: Iterator<Candidate
   for (; !next.done; next = arrays.next()) yield next.value
 }
 
-/** What memory knows of a task, held against what is wanted; it may be ahead of the rows. */
-function mayBe(known: Task | Completed, { state, result }: Wanted): boolean {
-  if (typeof known === 'number' && known !== 0)
-    return (state === undefined || state === 'completed') && (result === undefined || succeeded(known) === (result === 'success'))
-  if (result !== undefined) return false
-  if (state === 'running') return typeof known === 'object' && known.lease !== undefined
-  return state === undefined || state === 'active'
+/** The mark of a task held against what is wanted; memory may be ahead of the rows. */
+function mayBe(mark: Mark, { state, result }: Wanted): boolean {
+  if (isCompleted(mark))
+    return (state === undefined || state === 'completed') && (result === undefined || succeeded(mark) === (result === 'success'))
+  return result === undefined && (state === undefined || state === 'active')
 }
 
 // --- tasks that were added one by one -------------------------------------------------------------------------------
 
-function ownTasks(store: Store, job: Job, wanted: Wanted): AsyncIterable<Candidate> {
+function ownTasks(store: Store, job: Job, wanted: Wanted): AsyncIterable<Candidate> | Iterable<Candidate> {
   const isAll = wanted.state === undefined && wanted.result === undefined
-  if (isAll || job.forgotten || atMost(job, wanted) > maxPicked) return fromSpecs(store, job, wanted)
-  return fromMemory(job, wanted)
+  if (isAll || job.forgotten) return fromSpecs(store, job, wanted)
+  if (wanted.state === 'running') return wanted.result === undefined ? sorted(runningIds(job), wanted) : []
+  if (job.roll.isAscending) return fromRoll(job, wanted)
+  return atMost(job, wanted) > maxPicked ? fromSpecs(store, job, wanted) : sorted(wantedIds(job, wanted), wanted)
 }
 
 /** How many tasks of the job could be wanted. */
 function atMost(job: Job, { state, result }: Wanted): number {
   if (result !== undefined) return result === 'success' ? job.succeeded : job.failed
-  if (state === 'running') return job.leased
   return state === 'completed' ? job.succeeded + job.failed : liveTasks(job)
 }
 
-async function* fromMemory(job: Job, wanted: Wanted): AsyncGenerator<Candidate> {
-  const { after = '' } = wanted
-  const ids: string[] = []
-  for (const [id, known] of ownEntries(job)) if (id > after && mayBe(known, wanted)) ids.push(id)
-  for (const id of ids.sort()) yield { id }
+function* runningIds(job: Job): Generator<string> {
+  for (const { id, place, lease } of liveEntries(job)) if (place === undefined && lease !== undefined) yield id
+}
+
+function* sorted(ids: Iterable<string>, { after = '' }: Wanted): Generator<Candidate> {
+  for (const id of [...ids].filter((text) => text > after).sort()) yield { id }
+}
+
+/** Where ids come in the order of submission, as numbered ones do, a page costs no more than itself. */
+function* fromRoll(job: Job, wanted: Wanted): Generator<Candidate> {
+  for (const id of wantedIds(job, wanted, wanted.after === undefined ? 0 : job.roll.firstAfter(wanted.after))) yield { id }
+}
+
+function* wantedIds({ roll }: Job, wanted: Wanted, from = 0): Generator<string> {
+  const passes = (mark: Mark) => mayBe(mark, wanted)
+  for (let n = roll.nextMarked(from, passes); n < roll.size; n = roll.nextMarked(n + 1, passes)) yield foldId(roll.idAt(n))
 }
 
 async function* fromSpecs(store: Store, job: Job, wanted: Wanted): AsyncGenerator<Candidate> {
@@ -95,7 +110,7 @@ async function* fromSpecs(store: Store, job: Job, wanted: Wanted): AsyncGenerato
     lt: `${prefix}\uffff`,
   })) {
     const id = taskOfKey(key)
-    if (job.forgotten || mayBe(ownEntry(job, id) ?? 0, wanted)) yield { id, spec }
+    if (job.forgotten || mayBe(ownMark(job, id), wanted)) yield { id, spec }
   }
 }
 
@@ -140,7 +155,7 @@ function moved(cursor: Cursor): Cursor | undefined {
 }
 
 function* positionsOf(array: JobArray, from: number, wanted: Wanted): Generator<number, undefined> {
-  const passes = array.job.forgotten ? () => true : (mark: Completed) => mayBe(mark, wanted)
+  const passes = array.job.forgotten ? () => true : (mark: Mark) => mayBe(mark, wanted)
   for (let at = nextMarked(array, from, passes); at < array.ids.count; at = nextMarked(array, at + 1, passes)) yield at
   return undefined
 }

@@ -5,7 +5,8 @@ import type { TaskSpec } from '../protocols/model/task.ts'
 import { waitsForItself, wholeNumber } from './dependencies.ts'
 import type { ControlEvent } from './events.ts'
 import { emptyQueues } from './queue.ts'
-import { meshKey } from './rows.ts'
+import { type Enrolled, makeRollRow } from './roll-rows.ts'
+import { meshKey, rollKey } from './rows.ts'
 import { addJobToState, type Job, liveTasks, poolOf, succeeded } from './state.ts'
 import { liveEntries, lookUp } from './task-book.ts'
 import { addTask, giveUp, reactivate, terminateTask } from './tasks.ts'
@@ -111,14 +112,17 @@ export function deleteJob(turn: Turn, job: Job): void {
 export function onAddTasks(turn: Turn, event: Extract<ControlEvent, { kind: 'addTasks' }>): void {
   const job = activeJob(turn, event.jobId, event.replyTo)
   if (job === undefined) return
+  const first = job.roll.size
+  const added: Enrolled[] = []
   const results = event.tasks.map((spec, index) => {
     const error =
       lookUp(job, foldId(spec.id)) === undefined
         ? specError(job, `The task ${spec.id}`, spec, event.encoded[index]!.length, ownId(spec.id))
         : { code: 'TaskExists' as const, message: `The task ${spec.id} exists already in job ${job.row.spec.id}.` }
-    if (error === undefined) addTask(turn, job, spec, event.encoded[index]!)
+    if (error === undefined) added.push(addTask(turn, job, spec, event.encoded[index]!))
     return { taskId: spec.id, error }
   })
+  if (added.length > 0) turn.out.push({ kind: 'put', key: rollKey(job.uid, first), value: makeRollRow(added) })
   answer(turn, event.replyTo, { results })
   turn.out.push({ kind: 'changed', jobUid: job.uid })
 }

@@ -1,7 +1,7 @@
 /**
  * From the format of an older version's store to this one's, a step at a time. What a step changes is on disk together
  * with the new number, so a start that breaks off begins again with the same step. There is no way back: an older
- * version refuses a newer format. Pure.
+ * version refuses a newer format. Pure; rows that a step adds are written by boot.ts before the number is.
  */
 import { type MeshRow, storeFormat } from './rows.ts'
 
@@ -10,11 +10,14 @@ interface Step {
   readonly from: number
   /** What is new. */
   readonly what: string
+  /** Rows that have to be made from those that are there. */
+  readonly makes?: 'rolls'
 }
 
 export const steps: readonly Step[] = [
   // Nothing is rewritten. The number keeps an older version, which would pass over the new rows, from losing their tasks.
   { from: 1, what: 'task arrays have rows of their own (arry/)' },
+  { from: 2, what: 'jobs have a roll of their tasks (roll/), so that a start needs not read every spec', makes: 'rolls' },
 ]
 
 /** The mesh row in this version's format and the steps that led there; undefined for a format that this version does not know. */

@@ -1,21 +1,29 @@
 /**
  * Queues of a job's ready tasks, one a class. Taking a task out of the middle (it was terminated, or a late report
- * completed it) only clears its `queued` mark; the entry is skipped when its turn comes. An array is one entry: each of
- * its tasks becomes real when it is taken out.
+ * completed it) only clears its `queued` mark; the entry is skipped when its turn comes. An array is one entry, and so
+ * are tasks of the roll that were added together: each becomes real when it is taken out.
  */
 import type { Demand } from '../protocols/model/resources.ts'
 import type { TaskSpec } from '../protocols/model/task.ts'
-import { isArray, type Job, type JobArray, type Queue, type Task, type TaskClass } from './state.ts'
+import { isArray, type Job, type JobArray, type Queue, type Run, type Task, type TaskClass } from './state.ts'
 import { claimNext, nextPristine, pristineCount } from './task-book.ts'
 
 /** The class of a task; equal classes of a job are one object. */
 export function classOf(job: Job, spec: Pick<TaskSpec, 'requiredSlots' | 'resources' | 'multiInstanceSettings' | 'thread'>): TaskClass {
   const gang = spec.multiInstanceSettings?.numberOfInstances ?? 0
-  const demand: Demand = spec.resources ?? {}
-  const thread = spec.thread !== undefined
-  const plain = `${spec.requiredSlots}|${gang}${thread ? '|thread' : ''}`
-  const key = spec.resources === undefined ? plain : `${plain}|${demandText(demand)}`
-  return queueOf(job, { key, slots: spec.requiredSlots, demand, gang, thread }).class
+  return classWith(job, { slots: spec.requiredSlots, demand: spec.resources ?? {}, gang, thread: spec.thread !== undefined })
+}
+
+export function classWith(job: Job, { slots, demand, gang, thread }: Omit<TaskClass, 'key'>): TaskClass {
+  const plain = `${slots}|${gang}${thread ? '|thread' : ''}`
+  const key = isEmpty(demand) ? plain : `${plain}|${demandText(demand)}`
+  return queueOf(job, { key, slots, demand, gang, thread }).class
+}
+
+/** Asks for nothing beyond its slots. */
+export function isEmpty(demand: Demand): boolean {
+  for (const _ in demand) return false
+  return true
 }
 
 function demandText(demand: Demand): string {
@@ -55,6 +63,25 @@ export function enqueueArray(array: JobArray, now: number): void {
   array.job.ready += count
 }
 
+/** Puts a pristine task of the roll in its queue, with those of its class that were added in the same turn. */
+export function enqueueEntry(job: Job, n: number, now: number): void {
+  const queue = queueOf(job, job.roll.kindAt(n).class)
+  const last = queue.head < queue.fresh.length ? queue.fresh.at(-1) : undefined
+  if (last !== undefined && isRun(last) && last.readySince === now) last.end = n + 1
+  else queue.fresh.push({ job, class: queue.class, readySince: now, next: n, end: n + 1 })
+  queue.size += 1
+  job.ready += 1
+}
+
+function isRun(entry: Task | JobArray | Run): entry is Run {
+  return 'end' in entry
+}
+
+/** Whether an entry stands for many tasks. */
+function isMany(entry: Task | JobArray | Run): entry is JobArray | Run {
+  return isArray(entry) || isRun(entry)
+}
+
 export function dequeue(task: Task): void {
   if (!task.queued) return
   task.queued = false
@@ -71,10 +98,10 @@ export function peek(queue: Queue): Task | undefined {
   }
   while (queue.head < queue.fresh.length) {
     const entry = queue.fresh[queue.head]!
-    if (isArray(entry)) {
+    if (isMany(entry)) {
       const task = nextPristine(entry)
       if (task !== undefined) return task
-      entry.queued = false
+      if (isArray(entry)) entry.queued = false
     } else if (entry.queued) return entry
     advance(queue)
   }
@@ -87,7 +114,7 @@ export function shift(queue: Queue): Task | undefined {
   if (task === undefined) return undefined
   const entry = queue.fresh[queue.head]
   if (queue.again.length > 0) queue.again.pop()
-  else if (entry !== undefined && isArray(entry)) task = claimNext(entry)!
+  else if (entry !== undefined && isMany(entry)) task = claimNext(entry)!
   else advance(queue)
   task.queued = false
   queue.size -= 1
@@ -96,23 +123,23 @@ export function shift(queue: Queue): Task | undefined {
 }
 
 /**
- * All tasks of a queue, each once; of arrays only as many as make `atMost` together. Forgets the entries of those that
+ * All tasks of a queue, each once; of arrays and runs only as many as make `atMost` together. Forgets the entries of those that
  * were taken out of the middle.
  */
 export function queuedIn(queue: Queue, atMost: number): Task[] {
   const again = new Set(queue.again.filter((task) => task.queued))
-  const fresh = new Set<Task | JobArray>()
+  const fresh = new Set<Task | JobArray | Run>()
   const tasks = [...again]
   for (const entry of queue.fresh.slice(queue.head)) {
-    if (isArray(entry)) {
+    if (isMany(entry)) {
       while (tasks.length < atMost) {
         const task = claimNext(entry)
         if (task === undefined) break
         fresh.add(task)
         tasks.push(task)
       }
-      if (pristineCount(entry) > 0) fresh.add(entry)
-      else entry.queued = false
+      if (nextPristine(entry) !== undefined) fresh.add(entry)
+      else if (isArray(entry)) entry.queued = false
     } else if (entry.queued && !again.has(entry) && !fresh.has(entry)) {
       fresh.add(entry)
       tasks.push(entry)
@@ -128,7 +155,7 @@ export function queuedIn(queue: Queue, atMost: number): Task[] {
 export function emptyQueues(job: Job): void {
   for (const queue of job.queues.values()) {
     for (const entry of queue.again) entry.queued = false
-    for (const entry of queue.fresh) entry.queued = false
+    for (const entry of queue.fresh) if (!isRun(entry)) entry.queued = false
     queue.again = []
     queue.fresh = []
     queue.head = 0

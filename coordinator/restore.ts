@@ -6,8 +6,10 @@ import type { TaskSpec } from '../protocols/model/task.ts'
 import { depend, wholeNumber } from './dependencies.ts'
 import { openLease } from './lease.ts'
 import { addNumber } from './number-set.ts'
-import { enqueue, enqueueArray } from './queue.ts'
-import type { JobRow, MachineRow, NodeRow, PoolRow, StatusRow } from './rows.ts'
+import { enqueue, enqueueArray, enqueueEntry } from './queue.ts'
+import { isCompleted, type Mark } from './roll.ts'
+import { readRollRow } from './roll-rows.ts'
+import type { JobRow, MachineRow, NodeRow, PoolRow, RollRow, StatusRow } from './rows.ts'
 import {
   addJobToState,
   addMachineToState,
@@ -15,14 +17,13 @@ import {
   addPoolToState,
   completed,
   type Job,
-  type JobArray,
   type Machine,
   type Node,
   type Place,
   type State,
+  type Task,
 } from './state.ts'
-import { closeTask, leaveTurn, liveTask } from './task-book.ts'
-import { makeTask } from './tasks.ts'
+import { closeTask, enroll, leaveTurn, liveEntries, liveTask, ownMark, partsOf, placeOf, putTask } from './task-book.ts'
 
 export function restorePool(state: State, row: PoolRow): void {
   addPoolToState(state, row)
@@ -50,55 +51,97 @@ export function restoreJob(state: State, row: JobRow): Job {
 }
 
 /**
- * A task of a job that has not ended; `place` is that of a task of an array. Tasks that depend on others are settled by
- * {@link restoreDependencies} once all are in.
+ * A job that has not ended, from its rows: its arrays are there already (boot.ts). First comes what its roll says, then
+ * the status rows, then the specs of tasks that wait for others; at the end everything that may run has its turn.
  */
-export function restoreTask(state: State, job: Job, from: RestoredTask, now: number): void {
-  const { spec, status, place } = from
-  if (place !== undefined) leaveTurn(place)
-  const task = makeTask(job, spec, from.specBytes, status, place)
-  if (status?.lease !== undefined) {
-    const members = status.lease.map((member) => {
-      const machine = machineOf(state, member.machine, member.machine.slice(-8), now)
-      return { machine, node: machine.nodes.get(member.nodeId) ?? standIn(state, machine, member.nodeId, now) }
-    })
-    const ended = new Set(status.lease.flatMap((member, index) => (member.ended === true ? [index] : [])))
-    const incarnation = status.lease[0]?.incarnation ?? 0
-    openLease(task, { grantTime: status.grantTime ?? now, members, restored: true, incarnation, ended })
-  } else if (spec.dependsOn === undefined) enqueue(task, task.epoch > 0, now)
+export class JobRestore {
+  readonly #state: State
+  readonly #job: Job
+  readonly #now: number
+  /** Folded ids of tasks of the roll whose parents only their specs tell. */
+  readonly #dependent = new Set<string>()
+
+  constructor(state: State, job: Job, now: number) {
+    this.#state = state
+    this.#job = job
+    this.#now = now
+  }
+
+  /** In the order of submission. */
+  addRoll(row: RollRow): void {
+    for (const { id, kind, isDependent } of readRollRow(this.#job, row)) {
+      enroll(this.#job, id, kind)
+      if (isDependent) this.#dependent.add(foldId(id))
+    }
+  }
+
+  addStatus(id: string, status: StatusRow): void {
+    const job = this.#job
+    const n = job.roll.find(id)
+    const place = n === undefined ? placeOf(job, id) : undefined
+    if (place !== undefined) leaveTurn(place)
+    else if (n === undefined) return
+    if (status.state === 'completed') return restoreCompleted(job, id, status, place)
+    const parts = place === undefined ? { id: job.roll.idAt(n!), ...job.roll.kindAt(n!) } : partsOf(place)
+    const task = putTask(job, { ...parts, status, place })
+    if (status.lease !== undefined) restoreLease(this.#state, task, status, this.#now)
+    else if (!this.#dependsOnOthers(task)) enqueue(task, task.epoch > 0, this.#now)
+  }
+
+  #dependsOnOthers({ id, place }: Task): boolean {
+    return place === undefined ? this.#dependent.has(id) : place.array.spec.template.dependsOn !== undefined
+  }
+
+  /** Of these tasks {@link finish} needs the specs. */
+  wanted(): string[] {
+    return [...this.#dependent].filter((id) => !isCompleted(ownMark(this.#job, id)) && liveTask(this.#job, id)?.lease === undefined)
+  }
+
+  finish(dependent: Iterable<TaskSpec>): void {
+    const job = this.#job
+    for (const { id, dependsOn } of dependent) {
+      const folded = foldId(id)
+      const task = liveTask(job, folded) ?? putTask(job, { id, ...job.roll.kindAt(job.roll.find(folded)!) })
+      this.#wait(task, dependsOn)
+    }
+    for (const task of [...liveEntries(job)])
+      if (task.place !== undefined && task.lease === undefined) this.#wait(task, task.place.array.spec.template.dependsOn)
+    for (let n = job.roll.nextMarked(0, isFresh); n < job.roll.size; n = job.roll.nextMarked(n + 1, isFresh))
+      enqueueEntry(job, n, this.#now)
+    for (const array of job.arrays) {
+      array.waiting = depend(job, array, array.spec.template.dependsOn)
+      if (array.waiting === 0) enqueueArray(array, this.#now)
+    }
+  }
+
+  /** What a task with parents waits for, now that all tasks of the job are known. */
+  #wait(task: Task, on: TaskSpec['dependsOn']): void {
+    if (on === undefined) return
+    task.waiting = depend(this.#job, task, on)
+    if (task.waiting === 0) enqueue(task, task.epoch > 0, this.#now)
+  }
 }
 
-export interface RestoredTask {
-  spec: TaskSpec
-  specBytes: number
-  status: StatusRow | undefined
-  place?: Place
+const isFresh = (mark: Mark) => mark === 0
+
+function restoreLease(state: State, task: Task, status: StatusRow, now: number): void {
+  const members = status.lease!.map((member) => {
+    const machine = machineOf(state, member.machine, member.machine.slice(-8), now)
+    return { machine, node: machine.nodes.get(member.nodeId) ?? standIn(state, machine, member.nodeId, now) }
+  })
+  const ended = new Set(status.lease!.flatMap((member, index) => (member.ended === true ? [index] : [])))
+  const incarnation = status.lease![0]?.incarnation ?? 0
+  openLease(task, { grantTime: status.grantTime ?? now, members, restored: true, incarnation, ended })
 }
 
-/** A completed task of a job that has not ended. */
-export function restoreCompleted(job: Job, id: string, status: StatusRow, place?: Place): void {
+function restoreCompleted(job: Job, id: string, status: StatusRow, place: Place | undefined): void {
   const success = status.result === 'success'
-  if (place !== undefined) leaveTurn(place)
   closeTask(job, id, place, completed(status.epoch, success))
   if (success) job.succeeded += 1
   else job.failed += 1
   const n = success && job.row.spec.usesTaskDependencies ? wholeNumber(id) : undefined
   if (n !== undefined) addNumber(job.numbersDone, n)
   if (status.ranOn !== undefined && status.outcome?.exitCode === 0) job.ranOn.add(status.ranOn.machine)
-}
-
-/** What a task with parents waits for, now that all tasks of the job are known. */
-export function restoreDependencies(job: Job, spec: TaskSpec, now: number): void {
-  const task = liveTask(job, foldId(spec.id))
-  if (task === undefined || task.lease !== undefined) return
-  task.waiting = depend(job, task, spec.dependsOn)
-  if (task.waiting === 0) enqueue(task, task.epoch > 0, now)
-}
-
-/** An array's turn, now that all tasks of the job are known. */
-export function restoreTurn(array: JobArray, now: number): void {
-  array.waiting = depend(array.job, array, array.spec.template.dependsOn)
-  if (array.waiting === 0) enqueueArray(array, now)
 }
 
 /** Stands for a machine that is known only by name until it says hello. */

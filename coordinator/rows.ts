@@ -8,6 +8,7 @@
  *   node/<reservation id>         NodeRow
  *   job/<uid>                     JobRow
  *   spec/<uid>/<folded task id>   SpecRow, written once; none for the tasks of arrays
+ *   roll/<uid>/<number>           RollRow, written once a request, for all tasks that it added; <number> is that of the first
  *   arry/<uid>/<number>           ArrayRow, written once, for all tasks of an array
  *   stat/<uid>/<folded task id>   StatusRow, absent until the first grant
  */
@@ -15,12 +16,12 @@ import type { JobUid } from '../protocols/ids.ts'
 import type { JobSpec, JobState } from '../protocols/model/job.ts'
 import type { MachineDescription } from '../protocols/model/machine.ts'
 import type { AllocationState, DeallocationOption, PoolSpec } from '../protocols/model/pool.ts'
-import type { Capacity } from '../protocols/model/resources.ts'
+import type { Capacity, Demand } from '../protocols/model/resources.ts'
 import type { AttemptRecord, Outcome } from '../protocols/model/task.ts'
 import type { Role } from '../protocols/wire.ts'
 
 /** Raised when rows change their shape; a store of another format is migrated (migrate.ts) or refused, never guessed at. */
-export const storeFormat = 2
+export const storeFormat = 3
 
 export interface MeshRow {
   format: number
@@ -82,6 +83,26 @@ export interface SpecRow {
   spec: Uint8Array
 }
 
+/** Tasks in the order of submission, as the coordinator's memory holds them (roll.ts): all of a job without reading its specs. */
+export interface RollRow {
+  /** As given, with spaces between. */
+  ids: string
+  /** What they are like; one entry stands for `count` tasks. */
+  runs: {
+    count: number
+    slots: number
+    demand?: Demand
+    /** Absent: 0. */
+    gang?: number
+    thread?: boolean
+    maxTaskRetryCount?: number
+    /** Rounded up (roll.ts). */
+    specBytes: number
+    /** They wait for others; for which, their specs say. */
+    dependent?: boolean
+  }[]
+}
+
 export interface ArrayRow {
   creationTime: number
   /** The encoded TaskArray. */
@@ -123,14 +144,16 @@ export const machineKey = (peer: string) => `mach/${peer}`
 export const nodeKey = (reservationId: number) => `node/${String(reservationId).padStart(width, '0')}`
 export const jobKey = (uid: JobUid) => `job/${uidText(uid)}`
 export const specKey = (uid: JobUid, task: string) => `spec/${uidText(uid)}/${task}`
+export const rollKey = (uid: JobUid, first: number) => `${rollPrefix(uid)}${String(first).padStart(width, '0')}`
 export const arrayKey = (uid: JobUid, number: number) => `${arrayPrefix(uid)}${String(number).padStart(4, '0')}`
 export const statusKey = (uid: JobUid, task: string) => `stat/${uidText(uid)}/${task}`
-/** Prefix of all spec (or array, or status) rows of a job; `gt` this and `lt` this + 0xff covers them. */
+/** Prefix of all spec (or roll, array, status) rows of a job; `gt` this and `lt` this + 0xff covers them. */
 export const specPrefix = (uid: JobUid) => `spec/${uidText(uid)}/`
+export const rollPrefix = (uid: JobUid) => `roll/${uidText(uid)}/`
 export const arrayPrefix = (uid: JobUid) => `arry/${uidText(uid)}/`
 export const statusPrefix = (uid: JobUid) => `stat/${uidText(uid)}/`
 /** All that is kept of a job's tasks, and goes with it. */
-export const taskPrefixes = (uid: JobUid) => [specPrefix(uid), arrayPrefix(uid), statusPrefix(uid)]
+export const taskPrefixes = (uid: JobUid) => [specPrefix(uid), rollPrefix(uid), arrayPrefix(uid), statusPrefix(uid)]
 /** The folded task id in a spec or status key. */
 export function taskOfKey(key: string): string {
   return key.slice(5 + width + 1)

@@ -1,5 +1,6 @@
 /**
- * The coordinator's memory: what is moving. Specs and outcomes stay on disk; a completed task is one number here.
+ * The coordinator's memory: what is moving. Specs and outcomes stay on disk. A task that nothing has happened to, or
+ * that is completed, is a line of its job's roll, or a position of its array, with one number for what became of it.
  *
  *   task      active (waiting | queued) ─grant→ leased (unstarted → started → uploading) ─report→ completed
  *               ↑                                   │ lost, preempted, taken back, failed with tries left
@@ -16,6 +17,7 @@ import type { Role } from '../protocols/wire.ts'
 import type { ArrayIds } from './array-ids.ts'
 import type { ReplyTo } from './events.ts'
 import type { NumberSet } from './number-set.ts'
+import { Roll } from './roll.ts'
 import type { JobRow, LastEnd, MeshRow, NodeRow, PoolRow, StatusRow } from './rows.ts'
 
 /** What tasks have in common that decides where they fit; scheduling goes by classes, not tasks. */
@@ -93,10 +95,19 @@ export interface JobArray {
   readySince: number
 }
 
+/** Tasks of a job's roll that became ready together: those from `next` to before `end` that are pristine and of one class. */
+export interface Run {
+  readonly job: Job
+  readonly class: TaskClass
+  readonly readySince: number
+  next: number
+  end: number
+}
+
 /** What waits for others as one. */
 export type Waiter = Task | JobArray
 
-export function isArray(waiter: Waiter): waiter is JobArray {
+export function isArray(waiter: Waiter | Run): waiter is JobArray {
   return 'cursor' in waiter
 }
 
@@ -139,8 +150,8 @@ export interface Lease {
 export interface Queue {
   readonly class: TaskClass
   again: Task[]
-  /** An array stands for all its pristine tasks. */
-  fresh: (Task | JobArray)[]
+  /** An array stands for all its pristine tasks, a run for those of a part of the roll. */
+  fresh: (Task | JobArray | Run)[]
   head: number
   /** Tasks, those of arrays counted one by one. */
   size: number
@@ -149,8 +160,10 @@ export interface Queue {
 export interface Job {
   readonly uid: JobUid
   row: JobRow
-  /** Tasks that were added one by one, and what moves of arrays. Read and changed through task-book.ts only. */
-  readonly tasks: Map<string, Task | Completed>
+  /** The book: what moves. Read and changed through task-book.ts only, as the roll is. */
+  readonly tasks: Map<string, Task>
+  /** All tasks that were added by themselves. */
+  readonly roll: Roll<TaskClass>
   readonly arrays: JobArray[]
   /** The same by prefix and digits: finds the array of an id (array-ids.ts). */
   readonly arraysByShape: Map<string, JobArray[]>
@@ -285,6 +298,7 @@ export function addJobToState(state: State, row: JobRow, forgotten = false): Job
     uid: row.uid,
     row,
     tasks: new Map(),
+    roll: new Roll(),
     arrays: [],
     arraysByShape: new Map(),
     total: 0,

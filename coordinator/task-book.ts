@@ -1,25 +1,24 @@
 /**
- * The book of a job's tasks: which there are and what became of them. A task added by itself is in the job's map for
- * good. Of an array the map holds only what moves: a task comes in when it is claimed or touched by hand, and goes out
- * into a mark on its array's page when it is completed. Nothing else reads or changes `job.tasks`.
+ * The book of a job's tasks: which there are and what became of them. The map holds only what moves: a task comes in
+ * when it is claimed, touched by hand or waits for others, and goes out when it is completed, into the mark of its line
+ * in the roll (roll.ts) or on a page of its array. One that nothing has happened to is *pristine*: it is made from its
+ * line, or its array, for whoever asks. Nothing else reads or changes `job.tasks` and `job.roll`.
  */
 
 import { foldId } from '../protocols/ids.ts'
 import type { TaskSpec } from '../protocols/model/task.ts'
 import { arrayTask, arrayTaskId, type TaskArray } from '../protocols/model/task-array.ts'
 import { type ArrayIds, commonId, idAt, idsOf, indexAt, positionOf, shapeOf, shapesOfId } from './array-ids.ts'
+import { inBook, isCompleted, type Kind, type Mark } from './roll.ts'
 import type { StatusRow } from './rows.ts'
-import type { Completed, Job, JobArray, Place, Task, TaskClass } from './state.ts'
+import { type Completed, isArray, type Job, type JobArray, type Place, type Run, type Task, type TaskClass } from './state.ts'
 
 /** Positions of one page of marks. */
 const pageSize = 4096
 
 /** What a new entry of the book is made from. */
-export interface NewTask {
+export interface NewTask extends Kind<TaskClass> {
   id: string
-  class: TaskClass
-  specBytes: number
-  maxTaskRetryCount: number | undefined
   place?: Place
   /** Its row, when it has one. */
   status?: StatusRow
@@ -54,37 +53,51 @@ function newTask(job: Job, from: NewTask): Task {
 
 /** What is known of a task by its folded id. One that nothing has happened to is made for the asker: it is not in the book. */
 export function lookUp(job: Job, id: string): Task | Completed | undefined {
-  const known = job.tasks.get(id)
-  if (known !== undefined || job.arrays.length === 0 || job.forgotten) return known
+  const task = job.tasks.get(id)
+  if (task !== undefined || job.forgotten) return task
+  const n = job.roll.find(id)
+  if (n !== undefined) {
+    const mark = job.roll.markAt(n)
+    return isCompleted(mark) ? mark : pristineOf(job, n)
+  }
   const place = placeOf(job, id)
   return place === undefined ? undefined : markAt(place.array, place.position) || pristineTask(place.array, place.position)
 }
 
-/** The task if it is in the book and not completed. */
+/** The task if it is in the book: it is not completed, and not pristine either. */
 export function liveTask(job: Job, id: string): Task | undefined {
-  const known = job.tasks.get(id)
-  return typeof known === 'object' ? known : undefined
-}
-
-/** All tasks in the book that are not completed; of arrays only those that move. */
-export function* liveEntries(job: Job): Generator<Task> {
-  for (const known of job.tasks.values()) if (typeof known === 'object') yield known
-}
-
-/** What is known of a task that was added by itself. */
-export function ownEntry(job: Job, id: string): Task | Completed | undefined {
   return job.tasks.get(id)
 }
 
-/** Tasks in the book that were added one by one, with what is known of them. */
-export function* ownEntries(job: Job): Generator<[id: string, known: Task | Completed]> {
-  for (const entry of job.tasks) if (typeof entry[1] === 'number' || entry[1].place === undefined) yield entry
+/** All tasks in the book. */
+export function liveEntries(job: Job): Iterable<Task> {
+  return job.tasks.values()
 }
 
-/** Takes in a task that is new, or known again after a restart or a reactivation. */
+/** Whether nothing has ever happened to a task, so that it cannot have a status row either. `place` is that of a task of an array. */
+export function isPristine(job: Job, id: string, place: Place | undefined): boolean {
+  if (job.forgotten || job.tasks.has(id)) return false
+  if (place !== undefined) return markAt(place.array, place.position) === 0
+  const n = job.roll.find(id)
+  return n !== undefined && job.roll.markAt(n) === 0
+}
+
+/** What became of a task that was added by itself. */
+export function ownMark(job: Job, id: string): Mark {
+  const n = job.roll.find(id)
+  return n === undefined ? 0 : job.roll.markAt(n)
+}
+
+/** Enters a task in the roll: pristine, and in no queue yet. Answers its number there. */
+export function enroll(job: Job, id: string, kind: Kind<TaskClass>): number {
+  job.total += 1
+  return job.roll.add(id, kind)
+}
+
+/** Takes in a task that waits for others, or is known again after a restart or a reactivation. */
 export function putTask(job: Job, from: NewTask): Task {
   const task = newTask(job, from)
-  if (task.place === undefined && !job.tasks.has(task.id)) job.total += 1
+  if (task.place === undefined) job.roll.setMark(job.roll.find(task.id) ?? enroll(job, from.id, from), inBook)
   job.tasks.set(task.id, task)
   return task
 }
@@ -92,8 +105,9 @@ export function putTask(job: Job, from: NewTask): Task {
 /** A pristine task becomes an entry of the book; any other is one already. */
 export function makeReal(task: Task): void {
   const { job, place } = task
-  if (place === undefined || job.tasks.has(task.id)) return
-  leaveTurn(place)
+  if (job.tasks.has(task.id)) return
+  if (place === undefined) job.roll.setMark(job.roll.find(task.id)!, inBook)
+  else leaveTurn(place)
   job.tasks.set(task.id, task)
 }
 
@@ -104,20 +118,62 @@ export function leaveTurn({ array }: Place): void {
 
 /** The task is completed: what is left of it is its mark. */
 export function closeTask(job: Job, id: string, place: Place | undefined, mark: Completed): void {
-  if (place === undefined) {
-    if (!job.tasks.has(id)) job.total += 1
-    job.tasks.set(id, mark)
-  } else {
-    job.tasks.delete(id)
-    setMark(place, mark)
-  }
+  job.tasks.delete(id)
+  if (place === undefined) job.roll.setMark(job.roll.find(id)!, mark)
+  else setMark(place, mark)
 }
 
 /** A completed task becomes one that is to run again; the caller puts it in anew, at the place that is answered. */
 export function reopenTask(job: Job, id: string): Place | undefined {
-  const place = job.tasks.has(id) ? undefined : placeOf(job, id)
+  const place = job.roll.find(id) === undefined ? placeOf(job, id) : undefined
   if (place !== undefined) setMark(place, 0)
   return place
+}
+
+/** A task of the roll that nothing has happened to: it depends on no other, so it is ready as long as its job is active. */
+function pristineOf(job: Job, n: number, readySince = 0): Task {
+  const task = newTask(job, { id: job.roll.idAt(n), ...job.roll.kindAt(n) })
+  task.queued = job.row.state === 'active'
+  task.readySince = readySince
+  return task
+}
+
+// --- what stands for many tasks in a queue --------------------------------------------------------------------------
+
+/** The next pristine task of an array or a run, in turn; it stays pristine. */
+export function nextPristine(from: JobArray | Run): Task | undefined {
+  return isArray(from) ? nextOfArray(from) : nextOfRun(from)
+}
+
+/** The next task in turn, as an entry of the book. */
+export function claimNext(from: JobArray | Run): Task | undefined {
+  const task = nextPristine(from)
+  if (task === undefined) return undefined
+  if (isArray(from)) from.cursor += 1
+  else {
+    task.job.roll.setMark(from.next, inBook)
+    from.next += 1
+  }
+  task.job.tasks.set(task.id, task)
+  return task
+}
+
+function nextOfRun(run: Run): Task | undefined {
+  const { roll } = run.job
+  for (; run.next < run.end; run.next += 1)
+    if (roll.markAt(run.next) === 0 && roll.kindAt(run.next).class === run.class) return pristineOf(run.job, run.next, run.readySince)
+  return undefined
+}
+
+function nextOfArray(array: JobArray): Task | undefined {
+  for (; array.cursor < array.ids.count; array.cursor += 1) {
+    if (markAt(array, array.cursor) === 0) {
+      const task = pristineTask(array, array.cursor)
+      if (!array.job.tasks.has(task.id)) return task
+    }
+    array.ahead -= 1
+  }
+  return undefined
 }
 
 // --- arrays ---------------------------------------------------------------------------------------------------------
@@ -168,27 +224,6 @@ export function pristineCount({ ids, cursor, ahead }: JobArray): number {
   return ids.count - cursor - ahead
 }
 
-/** The next task of the array in turn; it stays pristine. */
-export function nextPristine(array: JobArray): Task | undefined {
-  for (; array.cursor < array.ids.count; array.cursor += 1) {
-    if (markAt(array, array.cursor) === 0) {
-      const task = pristineTask(array, array.cursor)
-      if (!array.job.tasks.has(task.id)) return task
-    }
-    array.ahead -= 1
-  }
-  return undefined
-}
-
-/** The next task of the array in turn, as an entry of the book. */
-export function claimNext(array: JobArray): Task | undefined {
-  const task = nextPristine(array)
-  if (task === undefined) return undefined
-  array.cursor += 1
-  array.job.tasks.set(task.id, task)
-  return task
-}
-
 /** What became of the task at a position; 0 while it is not completed. */
 export function markAt(array: JobArray, position: number): Completed {
   return array.pages.get(Math.floor(position / pageSize))?.[position % pageSize] ?? 0
@@ -214,13 +249,15 @@ export function takenId(job: Job, ids: ArrayIds): string | undefined {
     const id = commonId(ids, others)
     if (id !== undefined) return id
   }
-  const length = ids.prefix.length + ids.digits
-  // Whichever is shorter: the array, or what the book holds.
-  if (ids.count < job.tasks.size) {
-    for (let position = 0; position < ids.count; position += 1) if (job.tasks.has(idAt(ids, position))) return idAt(ids, position)
+  const { roll } = job
+  // Whichever is shorter: the array, or the roll.
+  if (ids.count < roll.size) {
+    for (let position = 0; position < ids.count; position += 1) if (roll.find(idAt(ids, position)) !== undefined) return idAt(ids, position)
     return undefined
   }
-  for (const id of job.tasks.keys()) {
+  const length = ids.prefix.length + ids.digits
+  for (let n = 0; n < roll.size; n += 1) {
+    const id = foldId(roll.idAt(n))
     if (id.length !== length || !id.startsWith(ids.prefix)) continue
     const digits = id.slice(ids.prefix.length)
     if (/^\d+$/.test(digits) && positionOf(ids, Number(digits)) !== undefined) return id
@@ -228,7 +265,8 @@ export function takenId(job: Job, ids: ArrayIds): string | undefined {
   return undefined
 }
 
-function partsOf(array: JobArray, position: number): NewTask {
+/** What a task of an array is made from. */
+export function partsOf({ array, position }: Place): NewTask {
   const { spec, ids, class: kind, specBytes } = array
   const id = arrayTaskId(spec, indexAt(ids, position))
   return { id, class: kind, specBytes, maxTaskRetryCount: spec.template.constraints?.maxTaskRetryCount, place: { array, position } }
@@ -236,7 +274,7 @@ function partsOf(array: JobArray, position: number): NewTask {
 
 function pristineTask(array: JobArray, position: number): Task {
   const { waiting, queued, readySince } = array
-  return Object.assign(newTask(array.job, partsOf(array, position)), { waiting, queued, readySince })
+  return Object.assign(newTask(array.job, partsOf({ array, position })), { waiting, queued, readySince })
 }
 
 function setMark({ array, position }: Place, mark: Completed): void {

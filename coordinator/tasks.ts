@@ -4,7 +4,9 @@ import type { AttemptEnd, FailureInfo, Outcome, TaskSpec } from '../protocols/mo
 import { depend, release } from './dependencies.ts'
 import { closeLease, emitChange, putStatus, ranOn, remember } from './lease.ts'
 import { machineFault, missedProgram, ranProgram } from './missing-program.ts'
-import { classOf, dequeue, enqueue, enqueueArray } from './queue.ts'
+import { classOf, dequeue, enqueue, enqueueArray, enqueueEntry } from './queue.ts'
+import type { Kind } from './roll.ts'
+import type { Enrolled } from './roll-rows.ts'
 import { type LastEnd, type SpecRow, type StatusRow, specKey } from './rows.ts'
 import {
   completed,
@@ -14,13 +16,13 @@ import {
   type Lease,
   type Machine,
   nextEpoch,
-  type Place,
   poolOf,
   succeeded,
   type Task,
+  type TaskClass,
   type Waiter,
 } from './state.ts'
-import { closeTask, lookUp, makeReal, putTask, reopenTask } from './task-book.ts'
+import { closeTask, enroll, lookUp, makeReal, putTask, reopenTask } from './task-book.ts'
 import type { Turn } from './turn.ts'
 
 /** Attempts that may end with their machine before a task is taken for what kills machines (C1; Azure: MaxInternalRetryCountReached). */
@@ -28,18 +30,27 @@ export const maxLosses = 10
 /** The same for low-priority machines, whose leaving is no surprise. */
 export const maxPreemptions = 100
 
-/** Makes the memory of a task from its spec; `status` is its row when it has one. Queues nothing. */
-export function makeTask(job: Job, spec: TaskSpec, specBytes: number, status?: StatusRow, place?: Place): Task {
-  const maxTaskRetryCount = spec.constraints?.maxTaskRetryCount
-  return putTask(job, { id: spec.id, class: classOf(job, spec), specBytes, maxTaskRetryCount, status, place })
+/** What a task is like as far as scheduling goes. */
+export function kindOf(job: Job, spec: TaskSpec, specBytes: number): Kind<TaskClass> {
+  return { class: classOf(job, spec), maxTaskRetryCount: spec.constraints?.maxTaskRetryCount, specBytes }
 }
 
-export function addTask(turn: Turn, job: Job, spec: TaskSpec, encoded: Uint8Array): void {
-  const task = makeTask(job, spec, encoded.length)
+/** Adds a task to the roll and its queue; one that waits for others is in the book from the start. The caller writes the roll's row. */
+export function addTask(turn: Turn, job: Job, spec: TaskSpec, encoded: Uint8Array): Enrolled {
   const row: SpecRow = { creationTime: turn.now, spec: encoded }
-  turn.out.push({ kind: 'put', key: specKey(job.uid, task.id), value: row })
-  task.waiting = depend(job, task, spec.dependsOn)
-  if (task.waiting === 0) ready(turn, task, false)
+  turn.out.push({ kind: 'put', key: specKey(job.uid, foldId(spec.id)), value: row })
+  const n = enroll(job, spec.id, kindOf(job, spec, encoded.length))
+  const kind = job.roll.kindAt(n)
+  const isDependent = spec.dependsOn !== undefined
+  if (isDependent) {
+    const task = putTask(job, { id: spec.id, ...kind })
+    task.waiting = depend(job, task, spec.dependsOn)
+    if (task.waiting === 0) ready(turn, task, false)
+  } else {
+    enqueueEntry(job, n, turn.now)
+    wake(turn, job)
+  }
+  return { id: spec.id, kind, isDependent }
 }
 
 /** The task may run, or all of an array: queues it and wakes its pool. */
@@ -47,7 +58,12 @@ export function ready(turn: Turn, waiter: Waiter, again: boolean): void {
   if (waiter.job.row.state !== 'active') return
   if (isArray(waiter)) enqueueArray(waiter, turn.now)
   else enqueue(waiter, again, turn.now)
-  const pool = poolOf(turn.state, waiter.job)
+  wake(turn, waiter.job)
+}
+
+/** Something of the job became ready. */
+function wake(turn: Turn, job: Job): void {
+  const pool = poolOf(turn.state, job)
   if (pool !== undefined) pool.dirty = true
 }
 
@@ -230,7 +246,8 @@ export function reactivate(turn: Turn, job: Job, spec: TaskSpec, status: StatusR
   job.failed -= 1
   // The epoch is that of memory: the row that was read may be older (L2).
   const from: StatusRow = { ...status, epoch: epochOf(mark), retryCount: 0, requeueCount: 0, losses: 0 }
-  const task = makeTask(job, spec, JSON.stringify(spec).length, from, reopenTask(job, foldId(spec.id)))
+  const place = reopenTask(job, foldId(spec.id))
+  const task = putTask(job, { id: spec.id, ...kindOf(job, spec, JSON.stringify(spec).length), status: from, place })
   task.lastEnd = 'revoked'
   putStatus(turn, task, { state: 'active', lastEnd: 'revoked', ranOn: status.ranOn })
   emitChange(turn, task, { state: 'active', epoch: task.epoch })

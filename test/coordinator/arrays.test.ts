@@ -188,8 +188,8 @@ describe('ids of an array', () => {
     expect(scene.addArray('j', { indexes: [{ start: 11, end: 15, step: 2 }], idPrefix: 'fRAME-' })[1]).toMatch(/^answer 3 /)
     scene.addArray('j', { indexes: [{ start: 105, end: 105 }], idPrefix: 'a', idDigits: 3 })
     expect(scene.addArray('j', { indexes: [{ start: 5, end: 6 }], idPrefix: 'A1', idDigits: 2 })).toEqual(['refuse TaskExists'])
-    expect(scene.addTasks('j', 'A105', 'a106')[1]).toBe('answer A105 TaskExists, a106 added')
-    expect(scene.rows.size).toBe(rows + 4)
+    expect(scene.addTasks('j', 'A105', 'a106')[2]).toBe('answer A105 TaskExists, a106 added')
+    expect(scene.rows.size).toBe(rows + 6)
     expect(job.total).toBe(10 + 1 + 3 + 1 + 1)
   })
 

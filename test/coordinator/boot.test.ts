@@ -1,19 +1,23 @@
 import { describe, expect, it } from 'vitest'
 import { boot } from '../../coordinator/boot.ts'
 import { migrate, steps } from '../../coordinator/migrate.ts'
-import { type MeshRow, meshKey, storeFormat } from '../../coordinator/rows.ts'
-import { createMemoryStore } from '../../coordinator/store.ts'
+import { type MeshRow, meshKey, storeFormat, taskOfKey } from '../../coordinator/rows.ts'
+import type { Job, Task } from '../../coordinator/state.ts'
+import { createMemoryStore, type Store } from '../../coordinator/store.ts'
 import { lookUp } from '../../coordinator/task-book.ts'
-import { viewTask } from '../../coordinator/view.ts'
+import { viewCounts, viewTask } from '../../coordinator/view.ts'
 import { decode, encode } from '../../protocols/codec.ts'
 import { readStatus, readTaskSpec } from '../support/rows.ts'
+import { sanityCheck } from '../support/sanity.ts'
 import { Scene } from '../support/scene.ts'
 
 const self = 'peer-coordinator'
 
 async function storeOf(scene: Scene, format = storeFormat) {
   const store = createMemoryStore()
-  await store.write(scene.rows)
+  // Until format 3 there was no roll.
+  const rows = [...scene.rows].filter(([key]) => format >= 3 || !key.startsWith('roll/'))
+  await store.write(new Map(rows))
   await store.write(new Map([[meshKey, encode({ ...scene.state.mesh, format })]]))
   return store
 }
@@ -73,6 +77,99 @@ describe('a start', () => {
     expect(lookUp(job, 'n0099')).toMatchObject({ epoch: 0, queued: true, name: 'N0099' })
     const linked = state.jobIds.get('linked')!
     expect([linked.total, linked.ready, linked.arrays[0]!.waiting]).toEqual([3, 0, 1])
+  })
+})
+
+describe('the roll of a job, at a start', () => {
+  /** Tasks of several kinds, some that wait for others, one that fails, and a job that has ended. */
+  function workOfAllKinds(): Scene {
+    const scene = someWork()
+    scene.addJob({ id: 'ended' })
+    scene.addTasks('ended', 'never')
+    scene.ask({ kind: 'terminateJob', jobId: 'ended' })
+    scene.addJob({ id: 'kinds', usesTaskDependencies: true })
+    const retried = { constraints: { maxTaskRetryCount: 2 } }
+    scene.addTasks('kinds', 'z', { id: 'Y', requiredSlots: 2, ...retried }, { id: 'child', dependsOn: { taskIds: ['y'] } }, 'x')
+    scene.addTasks('kinds', { id: 'gpu', resources: { gpus: 1, labels: { site: 'cellar' } } }, { id: 'later', ...retried })
+    scene.addTasks('kinds', { id: 'blocked', dependsOn: { taskIds: ['z'] } })
+    scene.claim('a', { slots: 2 })
+    scene.report('a', 'kinds/z#1', 1)
+    return scene
+  }
+  const ids = ['z', 'Y', 'child', 'x', 'gpu', 'later', 'blocked']
+  const told = (job: Job) =>
+    ids.map((id) => lookUp(job, id.toLowerCase())).map((known) => (typeof known === 'object' ? taskOf(known) : known))
+  const taskOf = ({ name, id, class: kind, epoch, maxRetries, waiting, queued, specBytes, lease }: Task) => ({
+    ...{ name, id, kind: { ...kind }, epoch, maxRetries, waiting, queued, specBytes },
+    leased: lease !== undefined,
+  })
+
+  it('makes the memory that was, in the order of submission, and reads the specs of those only that wait', async () => {
+    const scene = workOfAllKinds()
+    const before = scene.state.jobIds.get('kinds')!
+    const store = await storeOf(scene)
+    const read: string[] = []
+    const { state } = await boot(
+      {
+        ...store,
+        getMany: (keys) => {
+          read.push(...keys)
+          return store.getMany(keys)
+        },
+        scan: (range) => {
+          if (range.gt?.startsWith('spec/')) expect.fail('all specs are read')
+          return store.scan(range)
+        },
+      },
+      self,
+      0,
+    )
+    const job = state.jobIds.get('kinds')!
+    sanityCheck(state)
+    expect(told(job)).toEqual(told(before))
+    expect(ids.map((_, n) => job.roll.idAt(n))).toEqual(ids)
+    expect(read.map((key) => taskOfKey(key)).sort()).toEqual(['blocked', 'child'])
+    expect(state.jobIds.get('ended')!.roll.size).toBe(0)
+    expect(viewCounts(state.jobIds.get('ended')!)).toMatchObject({ active: 1 })
+  })
+
+  it.each([1, 2])('is made from the specs of a store of format %i, and the next start goes by it', async (format) => {
+    const scene = workOfAllKinds()
+    const before = scene.state.jobIds.get('kinds')!
+    const store = await storeOf(scene, format)
+    const first = await boot(store, self, 0)
+    sanityCheck(first.state)
+    expect(first.migrated.length).toBe(storeFormat - format)
+    expect(told(first.state.jobIds.get('kinds')!)).toEqual(told(before))
+    const second = await boot(store, self, 0)
+    expect(second.migrated).toEqual([])
+    expect(told(second.state.jobIds.get('kinds')!)).toEqual(told(before))
+  })
+
+  it('is made anew when the start that made it broke off', async () => {
+    const store = await storeOf(workOfAllKinds(), 2)
+    let writes = 0
+    const failing: Store = {
+      ...store,
+      write: async (rows) => {
+        writes += 1
+        if (writes > 1) throw new Error('the disk is gone')
+        await store.write(rows)
+      },
+    }
+    await expect(boot(failing, self, 0)).rejects.toThrow('the disk is gone')
+    const { state, migrated } = await boot(store, self, 0)
+    sanityCheck(state)
+    expect(migrated.length).toBe(1)
+    expect(state.jobIds.get('kinds')!.total).toBe(7)
+  })
+
+  it('goes with its job', async () => {
+    const scene = workOfAllKinds()
+    const rolls = () => [...scene.rows.keys()].filter((key) => key.startsWith('roll/')).length
+    expect(rolls()).toBe(5)
+    for (const jobId of ['j', 'ended', 'kinds']) scene.ask({ kind: 'deleteJob', jobId })
+    expect(rolls()).toBe(0)
   })
 })
 

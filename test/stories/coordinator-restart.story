@@ -12,6 +12,7 @@ answer j
 row spec j/t1
 row spec j/t2
 row spec j/t3
+row roll j from 0: t1 t2 t3
 answer t1 added, t2 added, t3 added
 watch j
 offer default: 3

@@ -9,6 +9,7 @@ answer d
 > submit d last(after:1-3) named(after:X+04)
 row spec d/last
 row spec d/named
+row roll d from 0: last named
 answer last added, named added
 watch d
 > submit d 1 2 03 x 4
@@ -17,6 +18,7 @@ row spec d/2
 row spec d/03
 row spec d/x
 row spec d/4
+row roll d from 2: 1 2 03 x 4
 answer 1 added, 2 added, 03 added, x added, 4 added
 watch d
 offer default: 5

@@ -22,6 +22,7 @@ row job mpi active
 answer mpi
 > submit mpi g(gang:3)
 row spec mpi/g
+row roll mpi from 0: g
 answer g added
 watch mpi
 row mpi/g running epoch=1 on=a a a

@@ -27,6 +27,7 @@ answer small
 > submit small s1 s2
 row spec small/s1
 row spec small/s2
+row roll small from 0: s1 s2
 answer s1 added, s2 added
 watch small
 offer p: 2
@@ -46,6 +47,7 @@ row job mpi active
 answer mpi
 > submit mpi g(gang:2)
 row spec mpi/g
+row roll mpi from 0: g
 answer g added
 watch mpi
 # One node is idle: the gang waits, and after a while holds two.
@@ -60,6 +62,7 @@ Task g waits for its turn: 1 task is waiting in pool p, and every fitting node i
   c: held for g
 > submit small s3
 row spec small/s3
+row roll small from 2: s3
 answer s3 added
 watch small
 > claim c tvm-3-achine-c

@@ -16,6 +16,7 @@ row spec j/t4
 row spec j/t5
 row spec j/t6
 row spec j/t7
+row roll j from 0: t1 t2 t3 t4 t5 t6 t7
 answer t1 added, t2 added, t3 added, t4 added, t5 added, t6 added, t7 added
 watch j
 offer default: 7

@@ -11,6 +11,7 @@ answer j
 > submit j short long
 row spec j/short
 row spec j/long
+row roll j from 0: short long
 answer short added, long added
 watch j
 offer default: 2
@@ -27,6 +28,7 @@ watch j/short completed epoch=1 end=success
 verdict accepted
 > submit j short2
 row spec j/short2
+row roll j from 2: short2
 answer short2 added
 watch j
 offer default: 1

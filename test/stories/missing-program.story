@@ -13,6 +13,7 @@ row spec j/t1
 row spec j/t2
 row spec j/t3
 row spec j/t4
+row roll j from 0: t1 t2 t3 t4
 answer t1 added, t2 added, t3 added, t4 added
 watch j
 offer default: 4

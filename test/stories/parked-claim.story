@@ -13,6 +13,7 @@ answer j
 > submit j t1 t2
 row spec j/t1
 row spec j/t2
+row roll j from 0: t1 t2
 answer t1 added, t2 added
 watch j
 row j/t1 running epoch=1 on=a
@@ -27,6 +28,7 @@ grant a: nothing
 # A repeated claim gets the same answer (L4), and a task that is gone from it is not named again.
 > submit j t3
 row spec j/t3
+row roll j from 2: t3
 answer t3 added
 watch j
 offer default: 1

@@ -22,6 +22,7 @@ answer j
 > submit j t1 t2
 row spec j/t1
 row spec j/t2
+row roll j from 0: t1 t2
 answer t1 added, t2 added
 watch j
 offer p: 2

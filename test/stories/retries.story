@@ -8,6 +8,7 @@ row job j active
 answer j
 > submit j t
 row spec j/t
+row roll j from 0: t
 answer t added
 watch j
 offer default: 1

@@ -8,6 +8,7 @@ row job j active
 answer j
 > submit j a
 row spec j/a
+row roll j from 0: a
 answer a added
 watch j
 offer default: 1

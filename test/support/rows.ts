@@ -3,16 +3,7 @@ import { idsOf, positionOf, shapeOf, shapesOfId } from '../../coordinator/array-
 import { arraySpecBytes, readArrayRow } from '../../coordinator/array-rows.ts'
 import { makeArray } from '../../coordinator/arrays.ts'
 import type { Effect } from '../../coordinator/events.ts'
-import {
-  restoreCompleted,
-  restoreDependencies,
-  restoreJob,
-  restoreMachine,
-  restoreNode,
-  restorePool,
-  restoreTask,
-  restoreTurn,
-} from '../../coordinator/restore.ts'
+import { JobRestore, restoreJob, restoreMachine, restoreNode, restorePool } from '../../coordinator/restore.ts'
 import {
   arrayKey,
   arrayPrefix,
@@ -23,18 +14,18 @@ import {
   meshKey,
   type NodeRow,
   type PoolRow,
+  type RollRow,
+  rollPrefix,
   type SpecRow,
   type StatusRow,
   specKey,
-  specPrefix,
   statusKey,
   statusPrefix,
   storeFormat,
   taskOfKey,
   taskPrefixes,
 } from '../../coordinator/rows.ts'
-import { type Job, newState, type Place, type State } from '../../coordinator/state.ts'
-import { placeOf, specAt } from '../../coordinator/task-book.ts'
+import { type Job, newState, type State } from '../../coordinator/state.ts'
 import { decode, encode } from '../../protocols/codec.ts'
 import type { JobUid } from '../../protocols/ids.ts'
 import { type TaskSpec, taskSpecSchema } from '../../protocols/model/task.ts'
@@ -126,22 +117,9 @@ function restoreArrays(rows: Rows, job: Job): void {
 }
 
 function restoreTasks(rows: Rows, state: State, job: Job, now: number): void {
-  const prefix = specPrefix(job.uid)
-  const dependent: TaskSpec[] = []
-  const take = (spec: TaskSpec, status: StatusRow | undefined, place?: Place) => {
-    if (status?.state === 'completed') return restoreCompleted(job, spec.id.toLowerCase(), status, place)
-    restoreTask(state, job, { spec, specBytes: 100, status, place }, now)
-    if (spec.dependsOn !== undefined) dependent.push(spec)
-  }
-  for (const key of [...rows.keys()].filter((text) => text.startsWith(prefix)).sort()) {
-    const spec = readSpec(rows.get(key)!)
-    const status = readStatus(rows, job.uid, taskOfKey(key))
-    take(spec, status)
-  }
-  for (const key of [...rows.keys()].filter((text) => text.startsWith(statusPrefix(job.uid))).sort()) {
-    const place = placeOf(job, taskOfKey(key))
-    if (place !== undefined) take(specAt(place), decode(rows.get(key)!) as StatusRow, place)
-  }
-  for (const spec of dependent) restoreDependencies(job, spec, now)
-  for (const array of job.arrays) restoreTurn(array, now)
+  const restore = new JobRestore(state, job, now)
+  const under = (prefix: string) => [...rows.keys()].filter((text) => text.startsWith(prefix)).sort()
+  for (const key of under(rollPrefix(job.uid))) restore.addRoll(decode(rows.get(key)!) as RollRow)
+  for (const key of under(statusPrefix(job.uid))) restore.addStatus(taskOfKey(key), decode(rows.get(key)!) as StatusRow)
+  restore.finish(restore.wanted().map((id) => readSpec(rows.get(specKey(job.uid, id))!)))
 }

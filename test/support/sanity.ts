@@ -1,5 +1,6 @@
 /** What holds of the coordinator's memory between any two turns; throws with what does not. */
 import { allowsGangs } from '../../coordinator/placement.ts'
+import { inBook, isCompleted } from '../../coordinator/roll.ts'
 import {
   type Job,
   type JobArray,
@@ -35,10 +36,6 @@ function checkJob(state: State, job: Job): void {
   const waits = parentsOf(job)
   const entries = new Set([...job.queues.values()].flatMap((queue) => [...queue.again, ...queue.fresh.slice(queue.head)]))
   for (const [id, task] of job.tasks) {
-    if (typeof task === 'number') {
-      found[succeeded(task) ? 'succeeded' : 'failed'] += 1
-      continue
-    }
     must(task.id === id && task.job === job, () => `task ${uid}/${id} is filed under another name`)
     const place = placeOf(job, id)
     must(place?.array === task.place?.array && place?.position === task.place?.position, () => `task ${uid}/${id} is at another place`)
@@ -60,6 +57,7 @@ function checkJob(state: State, job: Job): void {
     must(task.retries >= 0 && task.requeues >= 0 && task.losses >= 0 && task.losses <= task.requeues, () => `counts of ${uid}/${id}`)
     must(task.maxRetries < 0 || task.retries <= task.maxRetries, () => `task ${uid}/${id} has spent ${task.retries} retries`)
   }
+  checkRoll(job, found, queued)
   for (const array of job.arrays) {
     const pristine = checkArray(job, array)
     found.succeeded += pristine.succeeded
@@ -73,8 +71,7 @@ function checkJob(state: State, job: Job): void {
     if (row.state === 'active')
       must(array.waiting === (waits.get(array) ?? 0), () => `array ${uid}/${array.number} waits for ${array.waiting}`)
   }
-  const own = [...job.tasks.values()].filter((task) => typeof task === 'number' || task.place === undefined).length
-  const total = job.arrays.reduce((sum, { ids }) => sum + ids.count, own)
+  const total = job.arrays.reduce((sum, { ids }) => sum + ids.count, job.roll.size)
   must(job.total === total, () => `job ${uid} has ${total} tasks and says ${job.total}`)
   for (const queue of job.queues.values())
     must(queue.size === (queued.get(queue.class) ?? 0), () => `queue ${uid}/${queue.class.key} says ${queue.size}`)
@@ -91,13 +88,36 @@ function checkJob(state: State, job: Job): void {
   )
 }
 
+/** Each entry is pristine and in exactly one run, in the book, or completed; each is found by its id. */
+function checkRoll(job: Job, found: { ready: number; succeeded: number; failed: number }, queued: Map<Task['class'], number>): void {
+  const { roll, uid } = job
+  const runs = [...job.queues.values()].flatMap((queue) => queue.fresh.slice(queue.head).filter((entry) => 'end' in entry))
+  let inBooks = 0
+  for (let n = 0; n < roll.size; n += 1) {
+    const id = foldId(roll.idAt(n))
+    const mark = roll.markAt(n)
+    must(roll.find(id) === n, () => `${uid}/${id} is number ${n}, and found as ${roll.find(id)}`)
+    must(job.tasks.has(id) === (mark === inBook), () => `${uid}/${id} has the mark ${mark}`)
+    if (mark === inBook) inBooks += 1
+    if (isCompleted(mark)) found[succeeded(mark) ? 'succeeded' : 'failed'] += 1
+    if (mark !== 0 || job.row.state !== 'active') continue
+    const kind = roll.kindAt(n).class
+    const holding = runs.filter((run) => run.class === kind && run.next <= n && n < run.end)
+    must(holding.length === 1, () => `${uid}/${id} is pristine and in ${holding.length} runs`)
+    found.ready += 1
+    queued.set(kind, (queued.get(kind) ?? 0) + 1)
+  }
+  const own = [...job.tasks.values()].filter((task) => task.place === undefined).length
+  must(own === inBooks, () => `job ${uid} has ${own} tasks in the book, ${inBooks} in the roll`)
+}
+
 /** Each position is pristine, in the book, or marked; what was passed over is not pristine. */
 function checkArray(job: Job, array: JobArray): { succeeded: number; failed: number } {
   const found = { succeeded: 0, failed: 0 }
   const what = `array ${job.uid}/${array.number}`
   const touched: number[] = []
   for (const task of job.tasks.values()) {
-    if (typeof task === 'number' || task.place?.array !== array) continue
+    if (task.place?.array !== array) continue
     touched.push(task.place.position)
     must(markAt(array, task.place.position) === 0, () => `${what}: task ${task.id} is completed and in the book`)
   }

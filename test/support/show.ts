@@ -6,6 +6,7 @@ import {
   type MeshRow,
   type NodeRow,
   type PoolRow,
+  type RollRow,
   type StatusRow,
   taskOfKey,
   uidOfKey,
@@ -114,6 +115,8 @@ function showRow(names: Names, key: string, value: unknown): string {
     }
     case 'arry':
       return `array ${names.jobOf(uidOfKey(key))}/${Number(taskOfKey(key))}`
+    case 'roll':
+      return `roll ${names.jobOf(uidOfKey(key))} from ${Number(taskOfKey(key))}: ${(value as RollRow).ids}`
     case 'spec':
       return `spec ${names.jobOf(uidOfKey(key))}/${taskOfKey(key)}`
     default: {
