@@ -29,8 +29,8 @@ export class BenchLab {
     return new BenchLab(dir)
   }
 
-  /** Starts a node; `from` is one that invites it. */
-  async up(name: string, args: readonly string[], from?: BenchNode): Promise<BenchNode> {
+  /** Starts a node; `from` is one that invites it, `env` is added to its environment. */
+  async up(name: string, args: readonly string[], from?: BenchNode, env: Record<string, string> = {}): Promise<BenchNode> {
     const dataDir = join(this.dir, name)
     const join_ = from === undefined ? [] : ['--join', JSON.parse(await this.cli(from, ['invite', '-o', 'json'])).token]
     const words = [
@@ -50,7 +50,7 @@ export class BenchLab {
       ...args,
       ...join_,
     ]
-    const { stdout } = await run(command, words)
+    const { stdout } = await run(command, words, { env: { ...process.env, ...env } })
     const node = { dataDir, pid: JSON.parse(stdout).pid as number }
     this.#nodes.push(node)
     return node

@@ -8,6 +8,7 @@ import type { Bench } from './bench.ts'
 const benches: Record<string, () => Promise<{ bench: Bench }>> = {
   array: () => import('./array.ts'),
   coordinator: () => import('./coordinator.ts'),
+  pending: () => import('./pending.ts'),
   tasks: () => import('./tasks.ts'),
 }
 

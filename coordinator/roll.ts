@@ -151,7 +151,8 @@ export class Roll<Class extends { readonly key: string }> {
     const { page, at } = this.#at(n)
     const start = page.starts[at]!
     if (endOf(page, at) - start !== folded.length) return false
-    for (let i = 0; i < folded.length; i += 1) if (foldCode(page.ids[start + i]!) !== folded.charCodeAt(i)) return false
+    // From the end: ids of a job often begin alike.
+    for (let i = folded.length - 1; i >= 0; i -= 1) if (foldCode(page.ids[start + i]!) !== folded.charCodeAt(i)) return false
     return true
   }
 

@@ -9,8 +9,10 @@ import type { State } from './state.ts'
 import type { Store } from './store.ts'
 import { placeOf, specAt } from './task-book.ts'
 
-/** Enough for some 100,000 ordinary tasks; a longer queue is read back in pages of one claim. */
-const maxBytes = 32 << 20
+/** Enough for some 20,000 ordinary tasks, so that a job of that size is never read back; of a longer one each claim reads its own. */
+const maxBytes = 8 << 20
+/** What an entry takes beside the spec: its key, its place in the map, the object around the bytes. */
+const entryBytes = 300
 
 type Ref = Pick<Attempt, 'jobUid' | 'task'>
 
@@ -31,7 +33,7 @@ export class SpecCache {
     if (!key.startsWith('spec/') || this.#bytes >= maxBytes) return
     const { spec } = value as SpecRow
     this.#specs.set(key, spec)
-    this.#bytes += spec.length
+    this.#bytes += spec.length + entryBytes
   }
 
   /** The specs of these tasks by {@link taskKey}; what was at hand is forgotten, since a task is rarely granted twice. */
@@ -40,7 +42,7 @@ export class SpecCache {
       const spec = this.#specs.get(key)
       if (spec === undefined) return undefined
       this.#specs.delete(key)
-      this.#bytes -= spec.length
+      this.#bytes -= spec.length + entryBytes
       return spec
     })
   }
