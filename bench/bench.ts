@@ -18,3 +18,11 @@ export function numbers<T extends Record<string, number>>(args: readonly string[
   })
   return { ...defaults, ...Object.fromEntries(given) }
 }
+
+/** Columns under their heads, the first flush left, the others flush right. */
+export function table(head: readonly string[], rows: readonly (readonly string[])[]): string[] {
+  const all = [head, ...rows]
+  const widths = head.map((_, column) => Math.max(...all.map((row) => row[column]!.length)))
+  const pad = (cell: string, column: number) => (column === 0 ? cell.padEnd(widths[column]!) : cell.padStart(widths[column]!))
+  return all.map((row) => row.map(pad).join('  ').trimEnd())
+}

@@ -1,10 +1,11 @@
 /** Nodes for a benchmark: real processes of the built package, in a directory that is removed afterwards. */
-import { execFile, spawn } from 'node:child_process'
+import { execFile } from 'node:child_process'
 import { chmod, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
+import type { CpuMs } from './cpu.ts'
 
 const run = promisify(execFile)
 const command = fileURLToPath(new URL('../bin/batchmesh', import.meta.url))
@@ -66,16 +67,20 @@ export class BenchLab {
   }
 }
 
-/** Wall-clock seconds of a shell command. */
-export function timeShell(script: string): Promise<number> {
+export interface ShellCost {
+  seconds: number
+  /** Of all processes that it started and waited for. */
+  cpu: CpuMs
+}
+
+/** What a shell command takes. */
+export async function costOfShell(script: string): Promise<ShellCost> {
   const start = performance.now()
-  return new Promise((resolve, reject) => {
-    spawn('sh', ['-c', script], { stdio: 'ignore' })
-      .once('error', reject)
-      .once('close', (code) =>
-        code === 0 ? resolve((performance.now() - start) / 1000) : reject(new Error(`${script}: exit code ${code}`)),
-      )
-  })
+  const { stdout } = await run('/bin/sh', ['-c', `{ ${script}; } >/dev/null || exit; times`])
+  const seconds = (performance.now() - start) / 1000
+  // The second line is of the shell's children (POSIX: times).
+  const times = [...stdout.split('\n')[1]!.matchAll(/([0-9]+)m([0-9.]+)s/g)].map(([, m, s]) => (Number(m) * 60 + Number(s)) * 1000)
+  return { seconds, cpu: { user: times[0]!, system: times[1]! } }
 }
 
 export function median(values: readonly number[]): number {
