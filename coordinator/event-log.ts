@@ -8,6 +8,7 @@
 import type { TaskEvent } from '../protocols/control.ts'
 import { foldId, type JobUid, type PeerIdText } from '../protocols/ids.ts'
 import type { EventKind, MeshEvent } from '../protocols/model/event.ts'
+import { failureName } from '../protocols/model/task.ts'
 import type { Effect, Event } from './events.ts'
 import type { JobRow, PoolRow } from './rows.ts'
 import type { Machine, State } from './state.ts'
@@ -238,8 +239,10 @@ function taskTold(change: TaskEvent, event: Event): [EventKind, string] | undefi
   const { attemptEnd, exitCode, failureInfo, machineName } = change
   const on = machineName === undefined ? '' : ` on ${machineName}`
   const why =
-    exitCode !== undefined && (failureInfo === undefined || failureInfo.code === 'FailureExitCode') ? `exit code ${exitCode}` : undefined
-  const failure = why ?? (failureInfo === undefined ? undefined : `${failureInfo.code}: ${cut(failureInfo.message)}`)
+    exitCode !== undefined && (failureInfo === undefined || failureName(failureInfo) === 'FailureExitCode')
+      ? `exit code ${exitCode}`
+      : undefined
+  const failure = why ?? (failureInfo === undefined ? undefined : `${failureName(failureInfo)}: ${cut(failureInfo.message)}`)
   const reason = failure === undefined ? '' : ` (${failure})`
   if (change.state === 'completed') {
     if (change.result !== 'failure') return undefined

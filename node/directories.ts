@@ -17,6 +17,7 @@ import { lstat, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { failpoint } from '../protocols/failpoint.ts'
 import { type Attempt, attemptKey, type JobUid } from '../protocols/ids.ts'
+import { emptyDirectory } from './disk-guard.ts'
 import type { FindAttempt, Owner, TaskPaths } from './ports.ts'
 import { removeTree } from './remove-tree.ts'
 
@@ -116,6 +117,10 @@ export class Directories {
   async removeOwn(path: string): Promise<void> {
     await removeTree(path)
     this.#own.delete(path)
+  }
+
+  empty({ taskDir, stdout, stderr }: TaskPaths): Promise<void> {
+    return emptyDirectory(taskDir, [stdout, stderr])
   }
 
   /** Closes an ended attempt's directory to all later tasks; it is removed `retentionMs` after `now`. */

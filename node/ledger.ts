@@ -299,6 +299,13 @@ export class Ledger {
     return (total.memoryMiB * slots) / Math.max(slots, total.slots)
   }
 
+  /** What a task should be content with, and the most that it gets: what it asked for, else what its node has. */
+  memoryOf(nodeId: string, need: Need): { memoryMiB: number; memory: { limitMiB: number; isAsked: boolean } } {
+    const node = this.#byNodeId.get(nodeId)
+    const limitMiB = need.demand.memoryMiB ?? (node === undefined ? 0 : this.#total(node).memoryMiB)
+    return { memoryMiB: this.memoryShareMiB(nodeId, need), memory: { limitMiB, isAsked: need.demand.memoryMiB !== undefined } }
+  }
+
   isDefault(nodeId: string): boolean {
     return nodeId !== '' && nodeId === this.#default.nodeId
   }

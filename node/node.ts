@@ -10,7 +10,9 @@ import type { Capacity, Labels } from '../protocols/model/resources.ts'
 import { serverSession } from '../protocols/rpc.ts'
 import { type BlobExchange, startBlobExchange } from './blobs.ts'
 import { Directories } from './directories.ts'
+import { DiskGuard } from './disk-guard.ts'
 import { leftLanes, startExecutor } from './executors/executor.ts'
+import { defaultProcesses } from './executors/limits.ts'
 import { canRunThreads, startThreads } from './executors/threads/threads.ts'
 import { filesHandlers } from './files.ts'
 import { createHost, type Host } from './host.ts'
@@ -49,6 +51,10 @@ export interface NodeOptions {
   overcommit?: boolean
   /** Room for blobs; default as the store finds reasonable. */
   blobQuotaMiB?: number
+  /** Free disk at which the largest task is ended; default as disk-guard.ts finds reasonable, 0: none. */
+  diskReserveMiB?: number
+  /** Most processes and threads of one task, default {@link defaultProcesses}. */
+  pidsLimit?: number
   labels: Labels
   class: MachineClass
   logger: Logger
@@ -90,13 +96,14 @@ export async function startNode(options: NodeOptions): Promise<MeshNode> {
       runDir: layout.run,
       seed: dataDir,
       hidePaths: privatePaths(layout),
+      limits: { memoryMiB: capacity.memoryMiB, processes: options.pidsLimit ?? defaultProcesses },
       jobDirs: { root: directories.node.workitems, of: (jobUid) => directories.ofJob(jobUid) },
     })
     closers.push(() => executor.close())
     const journal = await openJournal(layout.journal)
     closers.push(() => journal.close())
     // The journal's lock is held: nobody else is here.
-    const sweeping = Promise.allSettled(left.map(removeTree))
+    const sweeping = Promise.allSettled([...left.map(removeTree), executor.sweepGroups()])
     closers.push(async () => void (await sweeping))
     const store = await openStore(layout.blobs, {
       log: logger,
@@ -142,11 +149,22 @@ export async function startNode(options: NodeOptions): Promise<MeshNode> {
       arch: process.arch,
       version: options.version,
       isolation: executor.tier,
-      features: canRunThreads() ? ['threads'] : [],
+      features: [
+        ...(canRunThreads() ? ['threads'] : []),
+        ...(executor.limits.memory ? ['memory-limit'] : []),
+        ...(executor.limits.processes ? ['process-limit'] : []),
+      ],
       addresses: host.addresses().slice(0, 64),
       nodeRootDir: layout.tasks,
     })
+    const disk = new DiskGuard({
+      path: dataDir,
+      reserveBytes: options.diskReserveMiB === undefined ? undefined : options.diskReserveMiB * 2 ** 20,
+      log: logger,
+    })
+    closers.push(() => disk.close())
     const worker = createWorker({
+      disk,
       wire: host,
       meshId: membership.mesh,
       coordinator: membership.founderPeer,

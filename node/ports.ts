@@ -23,8 +23,16 @@ export interface StartRequest {
   /** Files that get the standard output and error; made anew. Standard input is empty. */
   stdoutPath: string
   stderrPath: string
+  /** Most memory that it may have together with all that it starts, where the machine can hold it to that. */
+  memory?: MemoryLimit | undefined
   /** Named pipes that become its descriptors 3, to read from, and 4, to write to. Their other ends must be open. */
   pipes?: { in: string; out: string }
+}
+
+export interface MemoryLimit {
+  limitMiB: number
+  /** The task asked for so much; else it is what its compute node has. */
+  isAsked: boolean
 }
 
 export interface Ended {
@@ -34,6 +42,8 @@ export interface Ended {
   endTime: number
   /** The tree was ended by `signal`, not by itself. */
   killed: boolean
+  /** It hit a limit: absent for what its exit code alone says. */
+  failureInfo?: FailureInfo
 }
 
 /**
@@ -47,8 +57,12 @@ export interface Lane {
    * ends the whole tree at once (SIGKILL; with `termMs` in the abort reason SIGTERM first). Rejects only if the lane itself broke.
    */
   run(start: StartRequest, signal: AbortSignal, onStart?: (startTime: number) => void): Promise<Ended>
-  /** Gives the lane back. */
-  release(): void
+  /** Where its tasks have their own /tmp; absent where they have none. */
+  readonly temporaryDir: string | undefined
+  /** Another limit for what runs. */
+  limitMemory(memory: MemoryLimit): void
+  /** Gives the lane back; for good, if it is spoilt: then what its tasks left in their /tmp goes, too. */
+  release(isSpoilt?: boolean): void
 }
 
 export interface Executor {
@@ -68,12 +82,12 @@ export interface CallRequest {
   env: Readonly<Record<string, string>>
   /** Most that its heap may grow to. */
   heapMiB: number
+  /** Most of all that it may take, buffers included. */
+  memory?: MemoryLimit | undefined
 }
 
 /** How a call ended. The exit code is 0 after it returned, 1 after it threw, else that of process.exit, or 128 and a signal's number. */
 export interface Called extends Ended {
-  /** Absent when it returned. */
-  failureInfo?: FailureInfo
   error?: ThreadError
   /** What it returned: the serialised value, or the name of a file in the task's directory that holds it. */
   value?: { bytes: Uint8Array } | { file: string }
@@ -88,7 +102,8 @@ export interface Seat {
    * ThreadHostLost when the child ended under several calls; rejects with another error only if the child or its lane broke.
    */
   call(request: CallRequest, signal: AbortSignal, onStart?: (startTime: number) => void): Promise<Called>
-  release(): void
+  /** `isSpoilt` is for lanes. */
+  release(isSpoilt?: boolean): void
 }
 
 /** Calls functions of jobs, in child processes on lanes: the threads of a job share one, jobs share none. */
@@ -131,6 +146,12 @@ export interface Staging {
   done(wd: string): Promise<void>
 }
 
+/** Keeps tasks from filling the disk of the node. */
+export interface DiskWatch {
+  /** From now on `end` may be called, once, when these directories are what fills it. Call what it returns when the task has ended. */
+  watch(directories: readonly string[], end: (failure: FailureInfo) => void): () => void
+}
+
 /** Where the directories of an attempt lie (Azure Batch: files and directories of a node). */
 export interface TaskPaths {
   /** `<root>/workitems/<job>/job-<uid>/<task>` with the attempt's epoch appended from the second on. */
@@ -152,6 +173,8 @@ export interface TaskDirectories {
   /** Makes a directory of the node's own beside those of a job's tasks, anew; it is not kept when the node ends. */
   makeOwn(jobUid: JobUid, jobId: string, name: string, owner: Owner | undefined): string
   removeOwn(path: string): Promise<void>
+  /** Gives back the room of an ended attempt's files, all but the beginnings of its stdout.txt and stderr.txt. */
+  empty(paths: TaskPaths): Promise<void>
   /** Nothing of the attempt runs any more and its outputs are kept: its retention begins. */
   seal(attempt: Attempt, now: number, retentionMs?: number): void
   /** Removes what ended attempts of a job left. */

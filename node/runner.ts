@@ -11,14 +11,17 @@ import type { Grant, JobBrief } from '../protocols/leases.ts'
 import { splitCommandLine } from '../protocols/model/command-line.ts'
 import type { FailureInfo, Outcome, OutputEntry, ResourceFile, TaskSpec } from '../protocols/model/task.ts'
 import type { ThreadTask } from '../protocols/model/thread-task.ts'
+import { Limit } from './attempt-limit.ts'
 import { type NodeFacts, nodeEnvironment, taskEnvironment } from './environment.ts'
 import { argsFileName } from './executors/threads/messages.ts'
 import {
   type Called,
+  type DiskWatch,
   type Ended,
   type Executor,
   type Lane,
   type Log,
+  type MemoryLimit,
   type Seat,
   type Staging,
   type TaskDirectories,
@@ -33,6 +36,7 @@ export interface RunnerParts {
   threads: ThreadExecutor
   staging: Staging
   directories: TaskDirectories
+  disk?: DiskWatch
   /** Milliseconds since 1970. */
   now(): number
   log: Log
@@ -46,6 +50,8 @@ export interface Work {
   gang?: Grant['gang']
   /** The memory that it should be content with: the heap of a function that says nothing else. */
   memoryMiB: number
+  /** The most that it gets. */
+  memory?: MemoryLimit
 }
 
 /** What the runner tells while it goes on. `started` comes again if the lane broke and the task starts anew; the others once at most. */
@@ -58,10 +64,6 @@ export interface Watcher {
   uploading(): void
 }
 
-/** Why an attempt is ended by the node itself. */
-const timeIsUp = new Error('The task ran longer than its maxWallClockTime.')
-/** The longest that a timer of Node can wait. */
-const maxTimerMs = 2 ** 31 - 1
 /** A lane that breaks under a task is the node's fault: the attempt is tried again, with a fresh lane and directory. */
 const maxLaneFailures = 3
 const heapStepMiB = 64
@@ -97,6 +99,7 @@ class Run {
   readonly #stop: AbortSignal
   readonly #vacate: () => void
   #paths: TaskPaths | undefined
+  #unwatch: (() => void) | undefined
 
   constructor(parts: RunnerParts, work: Work, watcher: Watcher, stop: AbortSignal, vacate: () => void) {
     this.#parts = parts
@@ -107,30 +110,44 @@ class Run {
   }
 
   async whole(startTime: number): Promise<Outcome> {
-    const limit = new Limit(this.#work.spec.constraints?.maxWallClockTimeMs, this.#stop)
+    const limit = new Limit(this.#work.spec, this.#stop)
     let ended: Ended | Called | undefined
     let failureInfo: FailureInfo | undefined
     try {
-      ended = await this.#onNode(limit.signal)
+      ended = await this.#onNode(limit)
     } catch (error) {
-      if (!limit.expired) throw error
+      if (limit.failure === undefined) throw error
     } finally {
       limit.clear()
     }
+    if (!limit.isDiskFull) this.#unwatch?.()
     this.#vacate()
     this.#stop.throwIfAborted()
     const paths = this.#paths
-    if (limit.expired && ended?.killed !== false) failureInfo = timeFailure(this.#work.spec)
-    else if (ended !== undefined && 'failureInfo' in ended) failureInfo = ended.failureInfo
-    else if (ended !== undefined && ended.exitCode !== 0) failureInfo = this.#explain(ended, paths!)
+    if (ended?.killed !== false) failureInfo = limit.failure
+    failureInfo ??= ended?.failureInfo
+    if (failureInfo === undefined && ended !== undefined && ended.exitCode !== 0) failureInfo = this.#explain(ended, paths!)
     const outcome: Outcome = { exitCode: ended?.exitCode, failureInfo, startTime, endTime: ended?.endTime ?? this.#parts.now() }
     if (ended !== undefined && 'error' in ended) outcome.threadError = ended.error
-    if (ended !== undefined && paths !== undefined) {
+    if (outcome.failureInfo !== undefined && paths !== undefined) outcome.stderrTail = readTail(paths.stderr, stderrTailBytes)
+    if (limit.isDiskFull) await this.#giveBackRoom()
+    else if (ended !== undefined && paths !== undefined) {
       if ('value' in ended && ended.value !== undefined) await this.#keepValue(outcome, ended.value, paths)
       await this.#keepOutputs(outcome, paths)
+      if (outcome.failureInfo !== undefined) outcome.stderrTail ??= readTail(paths.stderr, stderrTailBytes)
     }
-    if (outcome.failureInfo !== undefined && paths !== undefined) outcome.stderrTail = readTail(paths.stderr, stderrTailBytes)
     return outcome
+  }
+
+  /** A task that filled the disk keeps none of its files: its outputs could not be stored either. */
+  async #giveBackRoom(): Promise<void> {
+    if (this.#paths === undefined) return
+    const { directories, log } = this.#parts
+    await directories
+      .empty(this.#paths)
+      .catch((error: unknown) =>
+        log.warn({ err: error, attempt: this.#work.attempt }, 'the files of a task that filled the disk could not be removed'),
+      )
   }
 
   #explain(ended: Ended, paths: TaskPaths): FailureInfo {
@@ -138,7 +155,8 @@ class Run {
   }
 
   /** Runs the task's program on a lane, or calls its function in a thread. */
-  async #onNode(signal: AbortSignal): Promise<Ended | Called> {
+  async #onNode(limit: Limit): Promise<Ended | Called> {
+    const { signal } = limit
     const { executor, threads, directories, log } = this.#parts
     const { attempt, job, spec } = this.#work
     directories.openJob(attempt.jobUid, job.jobId)
@@ -147,21 +165,25 @@ class Run {
       try {
         place = spec.thread === undefined ? await executor.lane(attempt.jobUid) : await threads.seat(job)
         signal.throwIfAborted()
-        return 'call' in place ? await this.#function(place, spec.thread!, signal) : await this.#program(place, signal)
+        return 'call' in place ? await this.#function(place, spec.thread!, limit) : await this.#program(place, limit)
       } catch (error) {
         if (error instanceof TaskFailure || signal.aborted || failures >= maxLaneFailures) throw error
         log.warn({ err: error, attempt, failures }, 'the lane of a task broke; the task starts again')
         if (this.#paths !== undefined) directories.seal(attempt, this.#parts.now(), 0)
       } finally {
-        place?.release()
+        place?.release(limit.isDiskFull)
       }
     }
   }
 
   /** The directory of the attempt, anew. */
-  #place({ owner }: Lane | Seat): TaskPaths {
+  #place(place: Lane | Seat, limit: Limit): TaskPaths {
     const { attempt, job } = this.#work
-    const paths = this.#parts.directories.make(attempt, job.jobId, owner)
+    const paths = this.#parts.directories.make(attempt, job.jobId, place.owner)
+    const temporary = 'call' in place ? undefined : place.temporaryDir
+    this.#unwatch?.()
+    const fills = [paths.taskDir, ...(temporary === undefined ? [] : [temporary])]
+    this.#unwatch = this.#parts.disk?.watch(fills, (failure) => limit.end(failure))
     if (this.#paths === undefined) this.#watcher.placed(paths)
     this.#paths = paths
     return paths
@@ -173,20 +195,24 @@ class Run {
     signal.throwIfAborted()
   }
 
-  async #function(seat: Seat, thread: ThreadTask, signal: AbortSignal): Promise<Called> {
+  async #function(seat: Seat, thread: ThreadTask, limit: Limit): Promise<Called> {
     const { spec, memoryMiB } = this.#work
-    const paths = this.#place(seat)
+    const { signal } = limit
+    const paths = this.#place(seat, limit)
     await this.#stage(spec.resourceFiles, paths.wd, seat, signal)
     if (thread.args !== undefined && 'blob' in thread.args)
       await this.#stage([{ filePath: argsFileName, blob: thread.args.blob }], paths.taskDir, seat, signal)
     const heapMiB = thread.maxHeapMiB ?? defaultHeapMiB(memoryMiB)
-    return await seat.call({ thread, paths, env: this.#env(paths), heapMiB }, signal, (startTime) => this.#watcher.started(startTime))
+    return await seat.call({ thread, paths, env: this.#env(paths), heapMiB, memory: this.#work.memory }, signal, (startTime) =>
+      this.#watcher.started(startTime),
+    )
   }
 
-  async #program(lane: Lane, signal: AbortSignal): Promise<Ended> {
+  async #program(lane: Lane, limit: Limit): Promise<Ended> {
+    const { signal } = limit
     const { spec, gang } = this.#work
     const argv = words(spec.commandLine)
-    const paths = this.#place(lane)
+    const paths = this.#place(lane, limit)
     const multi = spec.multiInstanceSettings
     if (multi !== undefined) {
       const coordinated = await this.#coordinate(lane, paths, multi, signal)
@@ -194,7 +220,14 @@ class Run {
       if (coordinated.exitCode !== 0 || coordinated.killed || (gang?.index ?? 0) > 0) return coordinated
     }
     await this.#stage(spec.resourceFiles, paths.wd, lane, signal)
-    const start = { argv, env: this.#env(paths), cwd: paths.wd, stdoutPath: paths.stdout, stderrPath: paths.stderr }
+    const start = {
+      argv,
+      env: this.#env(paths),
+      cwd: paths.wd,
+      stdoutPath: paths.stdout,
+      stderrPath: paths.stderr,
+      memory: this.#work.memory,
+    }
     return await lane.run(start, signal, (startTime) => this.#watcher.started(startTime))
   }
 
@@ -211,6 +244,7 @@ class Run {
       argv: words(multi.coordinationCommandLine),
       env: this.#env(paths),
       cwd: paths.wd,
+      memory: this.#work.memory,
       // The primary's stdout.txt is for its command line.
       stdoutPath: isPrimary ? `${paths.taskDir}/coordination-stdout.txt` : paths.stdout,
       stderrPath: isPrimary ? `${paths.taskDir}/coordination-stderr.txt` : paths.stderr,
@@ -268,6 +302,7 @@ class Run {
   }
 
   seal(): void {
+    this.#unwatch?.()
     if (this.#paths === undefined) return
     this.#parts.staging
       .done(this.#paths.wd)
@@ -277,43 +312,6 @@ class Run {
     } catch (error) {
       this.#parts.log.warn({ err: error, attempt: this.#work.attempt }, 'the directory of a task could not be sealed')
     }
-  }
-}
-
-/** The wall-clock limit of a task, as a signal that also follows `stop`. */
-class Limit {
-  readonly signal: AbortSignal
-  expired = false
-  readonly #controller = new AbortController()
-  readonly #stop: AbortSignal
-  readonly #onStop: () => void
-  #timer: NodeJS.Timeout | undefined
-
-  constructor(limitMs: number | undefined, stop: AbortSignal) {
-    this.#stop = stop
-    this.#onStop = () => this.#controller.abort(stop.reason)
-    if (limitMs === undefined) {
-      this.signal = stop
-      return
-    }
-    this.signal = this.#controller.signal
-    if (stop.aborted) this.#onStop()
-    else stop.addEventListener('abort', this.#onStop, { once: true })
-    this.#wait(limitMs)
-  }
-
-  #wait(leftMs: number): void {
-    const step = Math.min(leftMs, maxTimerMs)
-    this.#timer = setTimeout(() => {
-      if (leftMs > step) return this.#wait(leftMs - step)
-      this.expired = !this.#controller.signal.aborted
-      this.#controller.abort(timeIsUp)
-    }, step)
-  }
-
-  clear(): void {
-    clearTimeout(this.#timer)
-    this.#stop.removeEventListener('abort', this.#onStop)
   }
 }
 
@@ -328,16 +326,6 @@ function words(commandLine: string): string[] {
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error)
     throw new TaskFailure({ category: 'usererror', code: 'CommandLaunchFailed', message: message.slice(0, 4096) }, { cause: error })
-  }
-}
-
-/** Azure Batch: the task is ended and fails; it is not retried, because the exit code is not the program's own. */
-function timeFailure(spec: TaskSpec): FailureInfo {
-  const limitMs = spec.constraints!.maxWallClockTimeMs!
-  return {
-    category: 'servererror',
-    code: 'MaxWallClockTimeExpiry',
-    message: `The task was ended after ${limitMs / 1000} s, its maxWallClockTime. Give it more time, or less to do.`,
   }
 }
 

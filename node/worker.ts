@@ -270,7 +270,7 @@ class Shell implements Worker {
     const node = nodeFacts(this.#options, this.#machine, unit.nodeId, work.job)
     const outcome = await runTask(
       { ...this.#options, now: this.#now },
-      { attempt: unit.attempt, node, memoryMiB: this.#nodes.ledger.memoryShareMiB(unit.nodeId, unit), ...work },
+      { attempt: unit.attempt, node, ...this.#nodes.ledger.memoryOf(unit.nodeId, unit), ...work },
       {
         placed: (paths) => {
           unit.paths = paths

@@ -10,8 +10,10 @@ import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import type { JobUid } from '../../protocols/ids.ts'
 import { type IsolationTier, isolationTierSchema } from '../../protocols/model/machine.ts'
-import type { Ended, Executor, Lane, Owner, StartRequest } from '../ports.ts'
+import type { Ended, Executor, Lane, MemoryLimit, Owner, StartRequest } from '../ports.ts'
+import { Cgroups } from './cgroups.ts'
 import { type LaneSetup, ShellLane, startHelper } from './lane.ts'
+import { type HeldLimits, heldLimits, type TaskLimits } from './limits.ts'
 import { sweepText } from './script.ts'
 import { Spawner } from './spawner.ts'
 import { isWithin, removeTemporary, temporaryOf } from './temporary.ts'
@@ -42,8 +44,16 @@ export interface ExecutorOptions {
   tier?: IsolationTier
   /** First user id for lanes, instead of one derived from `seed`; {@link uidsPerNode} follow it. */
   uidBase?: number
+  /** What tasks may take, where the machine has control groups; absent: all that they get. */
+  limits?: TaskLimits
   /** A lane idle for so long is ended. Default 60 s: longer than the gaps within a job, short enough to give memory back. */
   idleMs?: number
+}
+
+export interface TaskExecutor extends Executor {
+  readonly limits: HeldLimits
+  /** Removes the control groups of nodes that were killed. Call it when no other node can be using the data directory. */
+  sweepGroups(): Promise<void>
 }
 
 interface IdleLane {
@@ -62,7 +72,7 @@ export function leftLanes(runDir: string): string[] {
 }
 
 /** Finds the best tier that works and starts its spawner. Rejects, with what each tier said, when none works. */
-export async function startExecutor(options: ExecutorOptions): Promise<Executor> {
+export async function startExecutor(options: ExecutorOptions): Promise<TaskExecutor> {
   mkdirSync(options.runDir, { recursive: true, mode: 0o700 })
   chmodSync(options.runDir, 0o700)
   const { jobDirs } = options
@@ -73,6 +83,8 @@ export async function startExecutor(options: ExecutorOptions): Promise<Executor>
   const runDir = mkdtempSync(join(options.runDir, lanesPrefix))
   const isRoot = process.getuid?.() === 0
   const failures: string[] = []
+  const memoryBytes = (options.limits?.memoryMiB ?? 0) * 2 ** 20
+  const groups = options.limits === undefined ? 'no limits were asked for' : await Cgroups.open({ seed: options.seed, memoryBytes })
   for (const tier of isolationTierSchema.options) {
     if (options.tier !== undefined && options.tier !== tier) continue
     // Root has no use for a user namespace: its tasks would still be root to every file.
@@ -80,18 +92,29 @@ export async function startExecutor(options: ExecutorOptions): Promise<Executor>
       failures.push(`${tier}: the node runs ${isRoot ? 'as root, for which user+pidns is meant' : 'as an ordinary user'}`)
       continue
     }
-    const pool = new LanePool(options, runDir, tier, isRoot)
+    const pool = new LanePool(options, { runDir, tier, isRoot, groups })
     const complaint = await pool.probe()
     if (complaint === undefined) return pool
     failures.push(`${tier}: ${complaint}`)
     await pool.closeSpawner()
   }
+  if (typeof groups !== 'string') await groups.close()
   rmSync(runDir, { recursive: true, force: true })
   throw new Error(`No way to run task processes works on this machine. ${failures.join('; ')}`)
 }
 
-class LanePool implements Executor {
+interface PoolParts {
+  runDir: string
+  tier: IsolationTier
+  isRoot: boolean
+  /** Control groups, or why there are none. */
+  groups: Cgroups | string
+}
+
+class LanePool implements TaskExecutor {
   readonly tier: IsolationTier
+  readonly #groups: Cgroups | undefined
+  readonly limits: HeldLimits
   readonly #options: ExecutorOptions
   readonly #runDir: string
   readonly #isRoot: boolean
@@ -105,12 +128,14 @@ class LanePool implements Executor {
   #count = 0
   #isClosed = false
 
-  constructor(options: ExecutorOptions, runDir: string, tier: IsolationTier, isRoot: boolean) {
+  constructor(options: ExecutorOptions, { runDir, tier, isRoot, groups }: PoolParts) {
     this.tier = tier
     this.#options = options
     this.#runDir = runDir
     this.#isRoot = isRoot
     const range = createHash('sha256').update(options.seed).digest().readUInt16BE() % uidRanges
+    this.#groups = typeof groups === 'string' ? undefined : groups
+    this.limits = heldLimits(groups, isRoot && options.limits !== undefined)
     this.#uidBase = options.uidBase ?? firstUid + range * uidsPerNode
   }
 
@@ -147,7 +172,9 @@ class LanePool implements Executor {
       await this.#end(lane)
       throw error
     }
-    return new LaneLease(lane, () => this.#giveBack(jobUid, lane))
+    return new LaneLease(lane, this.tier === 'process-group' ? undefined : this.#temporaryDir(lane.plan), (isSpoilt) =>
+      this.#giveBack(jobUid, lane, isSpoilt),
+    )
   }
 
   async close(): Promise<void> {
@@ -155,6 +182,7 @@ class LanePool implements Executor {
     for (const idle of this.#idle.splice(0)) clearTimeout(idle.timer)
     await Promise.all([...this.#all].map((lane) => this.#end(lane)))
     await this.closeSpawner()
+    await this.#groups?.close()
     rmSync(this.#runDir, { recursive: true, force: true })
   }
 
@@ -167,8 +195,22 @@ class LanePool implements Executor {
     return join(this.#runDir, `${index}.tmp`)
   }
 
+  async sweepGroups(): Promise<void> {
+    await this.#groups?.sweepLeft()
+  }
+
   #setup(jobUid: JobUid | undefined): LaneSetup {
-    return { tier: this.tier, spawner: () => this.#livingSpawner(), variant: this.#variant, plan: this.#plan(jobUid) }
+    const groups = this.#groups
+    const processes = this.#options.limits?.processes
+    return {
+      tier: this.tier,
+      spawner: () => this.#livingSpawner(),
+      variant: this.#variant,
+      plan: this.#plan(jobUid),
+      // The helper counts, too.
+      group: groups === undefined || processes === undefined ? undefined : () => groups.lane(processes + 1),
+      processes,
+    }
   }
 
   /** The spawner; another one if it was killed (its lanes, and what ran on them, ended with it). */
@@ -209,6 +251,10 @@ class LanePool implements Executor {
       temporary,
       index,
       nonce: this.#nonce,
+      // A user of its own per lane: the system counts its processes even without control groups.
+      processes: this.#isRoot && this.#groups?.limits.processes !== true ? this.#options.limits?.processes : undefined,
+      // Tasks with the node's own user id could change their own limits.
+      readOnly: !this.#isRoot && this.#groups !== undefined ? ['/sys/fs/cgroup'] : [],
     }
   }
 
@@ -219,8 +265,9 @@ class LanePool implements Executor {
     return { uid, gid: uid }
   }
 
-  #giveBack(jobUid: JobUid, lane: ShellLane): void {
+  #giveBack(jobUid: JobUid, lane: ShellLane, isSpoilt: boolean): void {
     if (this.#isClosed) return
+    if (isSpoilt) return void this.#end(lane)
     const timer = setTimeout(() => this.#evict(this.#idle.findIndex((idle) => idle.lane === lane)), this.#options.idleMs ?? 60_000)
     timer.unref()
     this.#idle.push({ jobUid, lane, timer })
@@ -246,12 +293,14 @@ class LanePool implements Executor {
 /** A lane in the hands of one holder: released once, then of no more use to it. */
 class LaneLease implements Lane {
   readonly #lane: ShellLane
-  readonly #giveBack: () => void
+  readonly temporaryDir: string | undefined
+  readonly #giveBack: (isSpoilt: boolean) => void
   #isReleased = false
   #isRunning = false
 
-  constructor(lane: ShellLane, giveBack: () => void) {
+  constructor(lane: ShellLane, temporaryDir: string | undefined, giveBack: (isSpoilt: boolean) => void) {
     this.#lane = lane
+    this.temporaryDir = temporaryDir
     this.#giveBack = giveBack
   }
 
@@ -269,10 +318,14 @@ class LaneLease implements Lane {
     }
   }
 
-  release(): void {
+  limitMemory(memory: MemoryLimit): void {
+    this.#lane.limitMemory(memory)
+  }
+
+  release(isSpoilt = false): void {
     if (this.#isReleased) return
     if (this.#isRunning) throw new Error('A lane cannot be given back while its task runs.')
     this.#isReleased = true
-    this.#giveBack()
+    this.#giveBack(isSpoilt)
   }
 }

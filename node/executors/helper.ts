@@ -77,6 +77,11 @@ export class Helper {
     }
   }
 
+  /** The shell that starts tasks, as the node sees it. */
+  get pid(): number {
+    return this.#shell
+  }
+
   get isGone(): boolean {
     return this.#isGone
   }

@@ -1,8 +1,10 @@
 /** A lane: one task at a time through a helper, which is started anew after a kill. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { IsolationTier } from '../../protocols/model/machine.ts'
-import type { Ended, Owner, StartRequest } from '../ports.ts'
+import type { Ended, MemoryLimit, Owner, StartRequest } from '../ports.ts'
+import type { Cgroup, Hits } from './cgroup.ts'
 import { Helper } from './helper.ts'
+import { overrunOf } from './overrun.ts'
 import { ownPidNamespace, processesWith, sendSignal } from './proc.ts'
 import { containedPrologue, taskScript, tracedPrologue } from './script.ts'
 import type { Spawner } from './spawner.ts'
@@ -11,6 +13,9 @@ import { type LanePlan, laneCommands, markerOf, traceOf } from './tiers.ts'
 
 /** What a program has that was ended by SIGKILL. */
 const killedExitCode = 128 + 9
+const mib = 1 << 20
+/** What the helper needs in the group beside its task. */
+const helperMiB = 8
 
 export interface LaneSetup {
   tier: IsolationTier
@@ -19,6 +24,10 @@ export interface LaneSetup {
   plan: LanePlan
   /** Which of the tier's variants works here. */
   variant: number
+  /** A control group for the lane, where the machine has them. */
+  group?: (() => Cgroup) | undefined
+  /** Most processes and threads of a task, if there is a group. */
+  processes?: number | undefined
 }
 
 /** Starts a helper in its isolation. Rejects with what the tools said. */
@@ -46,6 +55,8 @@ export async function startHelper(setup: LaneSetup): Promise<Helper> {
 export class ShellLane {
   readonly #setup: LaneSetup
   #helper: Promise<Helper> | undefined
+  #group: Cgroup | undefined
+  #hits: Hits = { oomKills: 0, refusedForks: 0 }
   #isClosed = false
 
   constructor(setup: LaneSetup) {
@@ -65,7 +76,7 @@ export class ShellLane {
     const current = await this.#helper
     if (this.#isClosed) throw new Error('The lane is closed.')
     if (current !== undefined && !current.isGone) return current
-    const starting = startHelper(this.#setup)
+    const starting = this.#start()
     this.#helper = starting
     try {
       return await starting
@@ -75,10 +86,39 @@ export class ShellLane {
     }
   }
 
+  async #start(): Promise<Helper> {
+    const helper = await startHelper(this.#setup)
+    try {
+      this.#group ??= this.#setup.group?.()
+      this.#group?.hold(helper.pid)
+      if (this.#group !== undefined) this.#hits = this.#group.hits()
+      return helper
+    } catch (error) {
+      helper.kill()
+      await helper.gone
+      throw error
+    }
+  }
+
+  limitMemory({ limitMiB }: MemoryLimit): void {
+    // A machine that lends no memory of its own account has none to count.
+    if (limitMiB > 0) this.#group?.limitMemory(Math.ceil(limitMiB + helperMiB) * mib)
+  }
+
+  /** What limit the task hit. */
+  #overrun(exitCode: number, { memory }: StartRequest): Pick<Ended, 'failureInfo'> {
+    if (this.#group === undefined) return {}
+    const before = this.#hits
+    this.#hits = this.#group.hits()
+    const failureInfo = overrunOf(before, this.#hits, { exitCode, memory, processes: this.#setup.processes })
+    return failureInfo === undefined ? {} : { failureInfo }
+  }
+
   async run(start: StartRequest, signal: AbortSignal, onStart?: (startTime: number) => void): Promise<Ended> {
     const helper = await this.ready()
     const startTime = Date.now()
     if (signal.aborted) return { exitCode: killedExitCode, startTime, endTime: startTime, killed: true }
+    if (start.memory !== undefined) this.limitMemory(start.memory)
     const id = helper.nextId()
     const script = taskScript(id, start, markerOf(this.#setup.tier, this.#setup.plan))
     let isEnded = false
@@ -101,21 +141,24 @@ export class ShellLane {
     })
     onStart?.(startTime)
     const report = await ended
-    if (typeof report === 'number') return { exitCode: report, startTime, endTime: Date.now(), killed }
+    if (typeof report === 'number') return { exitCode: report, startTime, endTime: Date.now(), killed, ...this.#overrun(report, start) }
     if (report === 'io') throw new Error(`The output files of the task could not be made: ${start.stdoutPath}`)
     await this.#sweep()
     if (report === 'gone' && !killed) throw new Error('The lane ended while its task ran, and neither the task nor the node ended it.')
-    return { exitCode: killedExitCode, startTime, endTime: Date.now(), killed }
+    return { exitCode: killedExitCode, startTime, endTime: Date.now(), killed, ...this.#overrun(killedExitCode, start) }
   }
 
   /** Ends the helper and all that runs on it. */
   async close(): Promise<void> {
     this.#isClosed = true
     const helper = await this.#helper?.catch(() => undefined)
-    if (helper === undefined) return
-    helper.kill()
-    await helper.gone
-    await this.#sweep()
+    if (helper !== undefined) {
+      helper.kill()
+      await helper.gone
+      await this.#sweep()
+    }
+    await this.#group?.killAll()
+    await this.#group?.remove()
   }
 
   #killTask(helper: Helper): void {

@@ -39,8 +39,12 @@ echo "$1 $s"
 }
 `
 
+/** A machine that runs out of memory ends a task, never the node: higher goes first, up to 1000. Inherited by all tasks. */
+const oomScore = 500
+
 /** The last words of a prologue. What the shell itself says from then on (such as "Killed") is of no use to anyone. */
 const ready = `umask 022
+(exec 2>/dev/null; echo ${oomScore} >/proc/$$/oom_score_adj)
 echo "ready $$"
 exec 2>/dev/null
 `

@@ -32,6 +32,10 @@ export interface LanePlan {
   keep: string | undefined
   /** The lane's own temporary directories; not in `process-group`, which has no mounts of its own. */
   temporary: Temporary
+  /** Most processes of the lane's user, where no control group counts them. */
+  processes: number | undefined
+  /** Directories that tasks see but cannot write in, whoever they are. */
+  readOnly: readonly string[]
   /** Number of the lane. */
   index: number
   /** Unlikely to occur anywhere else; the same for all lanes of the node. */
@@ -86,7 +90,8 @@ function around(command: readonly string[]): string {
 
 function asOwner(plan: LanePlan): string[] {
   const { uid, gid } = plan.owner!
-  return ['setpriv', '--reuid', `${uid}`, '--regid', `${gid}`, '--groups', `${plan.nodeGroup}`, ...unprivileged, ...helper]
+  const bounded = plan.processes === undefined ? helper : ['prlimit', `--nproc=${plan.processes}`, ...helper]
+  return ['setpriv', '--reuid', `${uid}`, '--regid', `${gid}`, '--groups', `${plan.nodeGroup}`, ...unprivileged, ...bounded]
 }
 
 function unprivilegedShell(plan: LanePlan, ...more: string[]): string[] {
@@ -112,10 +117,15 @@ function mounts(plan: LanePlan): string {
     const stay = quoteWord(path)
     lines.push(`mkdir -p ${stay}`, `mount -n --no-canonicalize --rbind /proc/self/fd/${4 + at} ${stay}`, `exec ${4 + at}<&-`)
   }
+  for (const path of plan.readOnly)
+    lines.push(`mount -n --rbind ${quoteWord(path)} ${quoteWord(path)}`, `mount -n -o ${readOnly} ${quoteWord(path)}`)
   for (const path of plan.hide) lines.push(`mount -n -t tmpfs -o mode=711,size=64k,nr_inodes=256 batchmesh ${quoteWord(path)}`)
   if (kept !== undefined) lines.push(`mkdir -p ${kept}`, `mount -n --no-canonicalize --bind /proc/self/fd/3 ${kept}`, 'exec 3<&-')
   return `${lines.join('\n')}\nset +e\n`
 }
+
+/** What the mount has already stays locked in a user namespace, and must be said again. */
+const readOnly = 'remount,bind,ro,nosuid,nodev,noexec'
 
 function bubblewrap(plan: LanePlan, options: { bounded: boolean }): string[] {
   const words = ['bwrap', '--unshare-user', '--unshare-pid', '--unshare-ipc', '--as-pid-1', '--die-with-parent']
@@ -126,6 +136,7 @@ function bubblewrap(plan: LanePlan, options: { bounded: boolean }): string[] {
     else words.push(...(options.bounded ? ['--size', `${memoryBytes}`] : []), '--perms', '1777', '--tmpfs', path)
   }
   for (const path of stays) words.push('--bind', path, path)
+  for (const path of plan.readOnly) words.push('--ro-bind', path, path)
   for (const path of plan.hide) words.push('--tmpfs', path)
   if (plan.keep !== undefined) words.push('--bind', plan.keep, plan.keep)
   for (const path of plan.hide) words.push('--remount-ro', path)

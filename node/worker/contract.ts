@@ -5,7 +5,7 @@ import type { Capacity } from '../../protocols/model/resources.ts'
 import type { Reservation } from '../../protocols/pools.ts'
 import type { Wire } from '../../protocols/wire.ts'
 import type { Journal } from '../journal.ts'
-import type { Executor, FindAttempt, Log, Staging, TaskDirectories, ThreadExecutor } from '../ports.ts'
+import type { DiskWatch, Executor, FindAttempt, Log, Staging, TaskDirectories, ThreadExecutor } from '../ports.ts'
 
 export interface WorkerOptions {
   wire: Wire
@@ -19,6 +19,8 @@ export interface WorkerOptions {
   threads: ThreadExecutor
   staging: Staging
   directories: TaskDirectories
+  /** Watches over the disk; absent: nobody does. */
+  disk?: DiskWatch
   /** Its owner watches {@link Journal.broken} and ends the node when a write failed. */
   journal: Journal
   log: Log

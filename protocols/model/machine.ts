@@ -24,7 +24,10 @@ export const machineDescriptionSchema = z.object({
   arch: z.string().max(64),
   version: z.string().max(64),
   isolation: isolationTierSchema,
-  /** What this version can do that an older one cannot: `threads` runs thread tasks. Absent from machines of version 0.1. */
+  /**
+   * What not every machine can do: `threads` runs thread tasks; `memory-limit` and `process-limit` hold tasks to what they
+   * may take. Absent from machines of version 0.1.
+   */
   features: z.array(z.string().max(64)).max(64).optional(),
   /** Multiaddrs where it can be dialled; may be empty (behind NAT). */
   addresses: z.array(z.string().max(512)).max(64),

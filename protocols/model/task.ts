@@ -120,12 +120,24 @@ export const failureCodes = [
   'ThreadOutOfMemory',
   'ThreadHostLost',
 ] as const
+/** What a `reason` can be. */
+export const failureReasons = ['MemoryLimitExceeded', 'ProcessLimitExceeded'] as const
 export const failureInfoSchema = z.object({
   category: z.enum(['usererror', 'servererror']),
   code: z.enum(failureCodes),
+  /**
+   * More exactly than the code, in words that may grow: {@link failureReasons}, or one of a newer version. A list of codes
+   * cannot grow, because older peers refuse what they do not know.
+   */
+  reason: z.string().max(64).optional(),
   message: z.string().max(4096),
 })
 export type FailureInfo = z.infer<typeof failureInfoSchema>
+
+/** The exactest word for a failure. */
+export function failureName({ code, reason }: Pick<FailureInfo, 'code' | 'reason'>): string {
+  return reason ?? code
+}
 
 /** A file that was kept: its path below the working directory and its blob. */
 export const outputEntrySchema = z.object({

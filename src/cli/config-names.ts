@@ -7,7 +7,22 @@
 /** By command; the empty name is for the options that every command has. */
 export const settable: Readonly<Record<string, readonly string[]>> = {
   '': ['data', 'output'],
-  up: ['port', 'listen', 'announce', 'bootstrap', 'mdns', 'lend-cpus', 'lend-memory', 'blob-quota', 'label', 'class', 'name', 'log-level'],
+  up: [
+    'port',
+    'listen',
+    'announce',
+    'bootstrap',
+    'mdns',
+    'lend-cpus',
+    'lend-memory',
+    'blob-quota',
+    'disk-reserve',
+    'pids-limit',
+    'label',
+    'class',
+    'name',
+    'log-level',
+  ],
   run: ['pool-id', 'retries', 'timeout', 'cpus', 'memory', 'gpus', 'slots', 'env', 'retention', 'max-fails', 'quiet'],
   'job create': ['pool-id', 'priority', 'job-max-task-retry-count', 'job-max-wall-clock-time', 'max-parallel-tasks', 'retention-time'],
   'task create': ['max-task-retry-count', 'max-wall-clock-time', 'cpus', 'memory', 'gpus'],

@@ -4,7 +4,7 @@ import { type Command, Option } from 'commander'
 import { MeshError } from '../../protocols/errors.ts'
 import { blobIdSchema } from '../../protocols/ids.ts'
 import { shellHint } from '../../protocols/model/command-line.ts'
-import type { TaskState, TaskView } from '../../protocols/model/task.ts'
+import { failureName, type TaskState, type TaskView } from '../../protocols/model/task.ts'
 import { memoryMiB } from '../../protocols/model/vm-sizes.ts'
 import type { Mesh } from '../mesh/client.ts'
 import { parseArray } from './array.ts'
@@ -81,7 +81,7 @@ function fields(t: TaskView): Fields {
     ['state', `${t.state}${t.phase === undefined ? '' : ` (${t.phase})`} since ${showTime(t.stateTransitionTime)}`],
     ['result', info.result],
     ['exit code', info.exitCode],
-    ['failure', info.failureInfo === undefined ? undefined : `${info.failureInfo.code}: ${info.failureInfo.message}`],
+    ['failure', info.failureInfo === undefined ? undefined : `${failureName(info.failureInfo)}: ${info.failureInfo.message}`],
     ['command', whatRuns(t)],
     ['machine', t.nodeInfo === undefined ? undefined : `${t.nodeInfo.machineName} (pool ${t.nodeInfo.poolId}, node ${t.nodeInfo.nodeId})`],
     ['directory', t.nodeInfo?.taskRootDirectory],

@@ -45,6 +45,10 @@ export interface JoinOptions {
   lendMemoryMiB?: number
   /** Default half of what is free, at most 100 GiB. */
   blobQuotaMiB?: number
+  /** Free disk at which the largest task is ended. Default 1 GiB, at most a twentieth of the disk; 0: none. */
+  diskReserveMiB?: number
+  /** Most processes and threads of one task, where the machine can count them. Default 4096. */
+  pidsLimit?: number
   /** What pools and tasks can ask for. */
   labels?: Labels
   /** `low-priority`: it may leave at any time. Default `dedicated`. */

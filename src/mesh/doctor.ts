@@ -3,6 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { startExecutor } from '../../node/executors/executor.ts'
+import { defaultProcesses, type HeldLimits } from '../../node/executors/limits.ts'
 import { measureMachine } from '../../node/resources.ts'
 import { type IsolationTier, isolationTierSchema } from '../../protocols/model/machine.ts'
 import type { Capacity } from '../../protocols/model/resources.ts'
@@ -12,6 +13,8 @@ export interface FoundTier {
   tier: IsolationTier | undefined
   /** What the better ones for this user said. */
   missing: { tier: IsolationTier; why: string }[]
+  /** What tasks can be held to; absent where there is no tier. */
+  limits?: HeldLimits
 }
 
 /** Tries the isolation tiers as a node does at its start, and says why the better ones do not work. */
@@ -24,9 +27,15 @@ export async function findTier(): Promise<FoundTier> {
   try {
     for (const tier of forThisUser) {
       try {
-        const executor = await startExecutor({ runDir, seed: runDir, hidePaths: [], tier })
+        const executor = await startExecutor({
+          runDir,
+          seed: runDir,
+          hidePaths: [],
+          tier,
+          limits: { memoryMiB: 0, processes: defaultProcesses },
+        })
         await executor.close()
-        return { tier, missing }
+        return { tier, missing, limits: executor.limits }
       } catch (error) {
         missing.push({ tier, why: (error as Error).message.replace(/^No way to run task processes works on this machine\. /, '') })
       }

@@ -21,6 +21,8 @@ export const settingsSchema = z.strictObject({
   lendCpus: z.number().min(0).optional(),
   lendMemoryMiB: z.number().positive().optional(),
   blobQuotaMiB: z.number().positive().optional(),
+  diskReserveMiB: z.number().min(0).optional(),
+  pidsLimit: z.number().int().positive().optional(),
   labels: labelsSchema.optional(),
   class: machineClassSchema.optional(),
   name: z.string().optional(),

@@ -28,6 +28,10 @@ export interface UpOptions {
   worker?: boolean
   /** Room for blobs; default half of what the disk has for them, at most 100 GiB. */
   blobQuotaMiB?: number
+  /** Free disk at which the largest task is ended; default 1 GiB, at most a twentieth of the disk. 0: none. */
+  diskReserveMiB?: number
+  /** Most processes and threads of one task; default 4096. */
+  pidsLimit?: number
   labels: Labels
   class: MachineClass
   /** Name shown for the machine; default its host name. */

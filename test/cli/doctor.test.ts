@@ -7,7 +7,7 @@ import { MeshError } from '../../protocols/errors.ts'
 import { judgeClock } from '../../src/cli/doctor/clock.ts'
 import { checkData } from '../../src/cli/doctor/data.ts'
 import { firewallAdvice } from '../../src/cli/doctor/firewall.ts'
-import { judgeTier } from '../../src/cli/doctor/isolation.ts'
+import { judgeLimits, judgeTier } from '../../src/cli/doctor/isolation.ts'
 import { checkLimits, checkNodeJs } from '../../src/cli/doctor/machine.ts'
 import { query } from '../../src/cli/doctor/mdns.ts'
 import { checkNode, checkVersions } from '../../src/cli/doctor/node.ts'
@@ -117,6 +117,21 @@ describe('isolation', () => {
   })
 })
 
+describe('limits of tasks', () => {
+  it('are fine where both hold, else a warning that says why and what to do', () => {
+    const by = 'control groups, version 2'
+    expect(judgeLimits({ memory: true, processes: true, by, why: undefined }, true)).toMatchObject({
+      state: 'ok',
+      found: expect.stringContaining(by),
+    })
+    const none = judgeLimits({ memory: false, processes: false, by: undefined, why: 'EACCES' }, false)
+    expect(none).toMatchObject({ state: 'warning', found: 'neither memory nor processes of a task are bounded: EACCES' })
+    expect(none.todo).toContain('systemd-run --user --scope')
+    const counted = judgeLimits({ memory: false, processes: true, by: 'the users of tasks', why: undefined }, true)
+    expect(counted.found).toBe('only processes of a task are bounded (the users of tasks)')
+  })
+})
+
 describe('the port', () => {
   it('that another program holds is a problem; one that the node holds, or nobody, is not', async () => {
     const server = createServer()
@@ -218,6 +233,7 @@ describe('batchmesh doctor', () => {
       'local network',
       'clock',
       'isolation',
+      'limits of tasks',
       'machine',
       'tools',
       'open files',

@@ -19,6 +19,8 @@ const all: Settings = {
   lendCpus: 2,
   lendMemoryMiB: 512,
   blobQuotaMiB: 100,
+  diskReserveMiB: 0,
+  pidsLimit: 500,
   labels: { room: 'lab' },
   class: 'low-priority',
   name: 'one',

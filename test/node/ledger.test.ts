@@ -29,6 +29,12 @@ describe('the memory share of a task', () => {
     expect(ledger.memoryShareMiB('d', task(1))).toBe((8192 - 2048) / 2)
     expect(ledger.memoryShareMiB('gone', task(1))).toBe(0)
   })
+
+  it('is bounded by what it asked for, else by what its node has', () => {
+    const ledger = ledgerWith(reservation(1, 2, { taskSlots: 4 }))
+    expect(ledger.memoryOf('p-1', task(1, { memoryMiB: 100 })).memory).toEqual({ limitMiB: 100, isAsked: true })
+    expect(ledger.memoryOf('p-1', task(1)).memory).toEqual({ limitMiB: 2048, isAsked: false })
+  })
 })
 
 describe('the default pool node', () => {

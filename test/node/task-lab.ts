@@ -4,8 +4,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Directories } from '../../node/directories.ts'
-import { startExecutor } from '../../node/executors/executor.ts'
-import type { Ended, Executor, Lane, TaskPaths } from '../../node/ports.ts'
+import { startExecutor, type TaskExecutor } from '../../node/executors/executor.ts'
+import type { TaskLimits } from '../../node/executors/limits.ts'
+import type { Ended, Lane, MemoryLimit, TaskPaths } from '../../node/ports.ts'
 import type { IsolationTier } from '../../protocols/model/machine.ts'
 
 export const isRoot = process.getuid?.() === 0
@@ -21,11 +22,12 @@ export class TaskLab {
   readonly root: string
   readonly secret: string
   readonly directories: Directories
-  executor!: Executor
+  executor!: TaskExecutor
   #tasks = 0
 
   private constructor(root: string) {
     this.root = root
+    mkdirSync(root, { recursive: true })
     // A lane's user must be able to pass through.
     chmodSync(root, 0o711)
     mkdirSync(join(root, 'private'), { mode: 0o700 })
@@ -37,7 +39,7 @@ export class TaskLab {
     this.directories = new Directories(join(root, 'node'))
   }
 
-  static async open(options: { tier?: IsolationTier; root?: string; idleMs?: number } = {}): Promise<TaskLab> {
+  static async open(options: { tier?: IsolationTier; root?: string; idleMs?: number; limits?: TaskLimits } = {}): Promise<TaskLab> {
     const lab = new TaskLab(options.root ?? mkdtempSync(join(tmpdir(), 'batchmesh-lab-')))
     const { directories } = lab
     lab.executor = await startExecutor({
@@ -46,6 +48,7 @@ export class TaskLab {
       hidePaths: [join(lab.root, 'private')],
       jobDirs: { root: directories.node.workitems, of: (jobUid) => directories.ofJob(jobUid) },
       ...(options.tier === undefined ? {} : { tier: options.tier }),
+      ...(options.limits === undefined ? {} : { limits: options.limits }),
       ...(options.idleMs === undefined ? {} : { idleMs: options.idleMs }),
     })
     return lab
@@ -60,15 +63,23 @@ export class TaskLab {
   async run(
     lane: Lane,
     argv: readonly string[],
-    more: { jobUid?: number; env?: Record<string, string>; signal?: AbortSignal; onStart?: (time: number) => void } = {},
+    more: {
+      jobUid?: number
+      env?: Record<string, string>
+      signal?: AbortSignal
+      memory?: MemoryLimit
+      placed?: (paths: TaskPaths) => void
+      onStart?: (time: number) => void
+    } = {},
   ): Promise<Ran> {
     this.#tasks += 1
     const jobUid = more.jobUid ?? 1
     const attempt = { jobUid, task: `t${this.#tasks}`, epoch: 1 }
     const paths = this.directories.make(attempt, `job-of-${jobUid}`, lane.owner)
+    more.placed?.(paths)
     const env = more.env ?? { PATH: path }
     const signal = more.signal ?? new AbortController().signal
-    const start = { argv, env, cwd: paths.wd, stdoutPath: paths.stdout, stderrPath: paths.stderr }
+    const start = { argv, env, cwd: paths.wd, stdoutPath: paths.stdout, stderrPath: paths.stderr, memory: more.memory }
     const ended = await lane.run(start, signal, more.onStart)
     this.directories.seal(attempt, Date.now())
     return { ...ended, paths, stdout: textOf(paths.stdout), stderr: textOf(paths.stderr) }

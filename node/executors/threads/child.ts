@@ -3,7 +3,7 @@ import { closeSync, constants, fstatSync, openSync, unlinkSync } from 'node:fs'
 import { Socket } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { Ended, Lane, StartRequest } from '../../ports.ts'
+import type { Ended, Lane, MemoryLimit, StartRequest } from '../../ports.ts'
 import { readTail } from '../../post-mortem.ts'
 import { Channel } from './channel.ts'
 import type { Answer, Call, ToChild } from './messages.ts'
@@ -36,6 +36,8 @@ export interface ChildSetup {
   reads: readonly string[]
   writes: readonly string[]
   env: Readonly<Record<string, string>>
+  /** For the start; its calls bring more. */
+  memory: MemoryLimit
 }
 
 interface Running {
@@ -72,7 +74,7 @@ export class Child {
       new Socket({ fd: this.#calls, readable: false, writable: true }),
       { message: (message) => this.#heard(message), gone: () => this.#left() },
     )
-    const { lane, program, reads, writes, dir, env } = setup
+    const { lane, program, reads, writes, dir, env, memory } = setup
     const start: StartRequest = {
       argv: [
         program.node,
@@ -87,6 +89,7 @@ export class Child {
       cwd: dir,
       stdoutPath: join(dir, 'stdout.txt'),
       stderrPath: join(dir, 'stderr.txt'),
+      memory,
       pipes,
     }
     this.gone = lane.run(start, this.#stop.signal).then(

@@ -1,6 +1,6 @@
 /** What came of a call, in the words of a task's outcome. */
 import type { FailureInfo } from '../../../protocols/model/task.ts'
-import { type Called, TaskFailure } from '../../ports.ts'
+import { type Called, type MemoryLimit, TaskFailure } from '../../ports.ts'
 import type { Crash } from './child.ts'
 import { type Answer, type Call, resultFileName } from './messages.ts'
 
@@ -41,18 +41,25 @@ export function calledBy(answer: Answer, { heapMiB }: Pick<Call, 'heapMiB'>, tim
 }
 
 /** The child ended under its calls: the only one did it; of several nobody knows which. */
-export function crashedBy({ ended, calls, lastWords }: Crash, { heapMiB }: Pick<Call, 'heapMiB'>, times: Times): Called {
+export function crashedBy(
+  { ended, calls, lastWords }: Crash,
+  { heapMiB, memory }: Pick<Call, 'heapMiB'> & { memory: MemoryLimit | undefined },
+  times: Times,
+): Called {
   const { exitCode } = ended
   const how = `exit code ${exitCode}${exitCode > 128 ? `, signal ${exitCode - 128}` : ''}`
   if (calls > 1) {
     const message = `The process that ran this function and ${calls - 1} other${calls > 2 ? 's' : ''} of its job ended (${how}), which one of them has done. Each runs again in a process of its own.`
     throw new TaskFailure({ category: 'servererror', code: 'ThreadHostLost', message })
   }
-  const isMemory = /JavaScript heap out of memory/.test(lastWords ?? '')
+  const isOver = ended.failureInfo?.reason === 'MemoryLimitExceeded'
+  const isMemory = isOver || /JavaScript heap out of memory/.test(lastWords ?? '')
   const fatal = /^(?:FATAL ERROR|#\s*Fatal error).*$/m.exec(lastWords ?? '')?.[0]
-  const message = isMemory
-    ? outOfMemory(heapMiB)
-    : `The function ended its process (${how})${fatal === undefined ? '' : `: ${fatal}`}. Node itself crashed, or was killed.`
+  const message = isOver
+    ? `The process of the function needed more memory than ${memory?.isAsked === true ? `the ${memory.limitMiB} MiB that its task asked for` : 'its node has'}, and the system ended it: buffers (ArrayBuffer, Buffer) count as well as the heap. Ask for more (resources.memoryMiB of its task), or give it less to do.`
+    : isMemory
+      ? outOfMemory(heapMiB)
+      : `The function ended its process (${how})${fatal === undefined ? '' : `: ${fatal}`}. Node itself crashed, or was killed.`
   const failureInfo: FailureInfo = {
     category: 'usererror',
     code: isMemory ? 'ThreadOutOfMemory' : 'ThreadEnded',

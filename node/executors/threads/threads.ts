@@ -31,6 +31,10 @@ import { copyNode, copyProgram, type Program } from './program.ts'
 const idleChildMs = 60_000
 /** Where programs of the system are looked for. */
 const systemPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
+/** What the process has for itself, without calls: some 60 MB, and what starting takes. */
+const hostMiB = 256
+/** What a thread's code and stacks take beside what its function may have, generously (host.ts). */
+const besideHeapMiB = 64
 /** What the script of {@link prepare} says. */
 const noNode = 3
 const noProgram = 4
@@ -153,6 +157,10 @@ interface Place {
   holders: number
   isEnding: boolean
   idle: NodeJS.Timeout | undefined
+  /** Of the calls that run. */
+  callsMiB: number
+  /** Most that its process may have: what its calls had together at the most. Memory that was given is not taken back. */
+  limitMiB: number
 }
 
 class JobThreads {
@@ -231,9 +239,10 @@ class JobThreads {
       const env = { PATH: systemPath, LANG: 'C.UTF-8', HOME: dir, TMPDIR: dir }
       // Node takes a path for a directory only if it is there: the one of shared inputs may come later.
       const writes = [directories.openJob(this.#jobUid, this.#jobId)]
-      const child = await Child.start({ lane, dir, program, reads: [`${sharedDir}/*`], writes, env })
+      const memory = { limitMiB: hostMiB, isAsked: false }
+      const child = await Child.start({ memory, lane, dir, program, reads: [`${sharedDir}/*`], writes, env })
       if (this.#ending.signal.aborted) child.end()
-      return { child, lane, dir, holders: 0, isEnding: false, idle: undefined }
+      return { child, lane, dir, holders: 0, isEnding: false, idle: undefined, callsMiB: 0, limitMiB: hostMiB }
     } catch (error) {
       lane.release()
       if (dir !== undefined) await directories.removeOwn(dir)
@@ -281,16 +290,22 @@ class JobThreads {
       env: JSON.stringify(env),
     }
     if (signal.aborted) return calledBy({ how: 'ended' }, call, { startTime, endTime: startTime })
+    const wantsMiB = besideHeapMiB + Math.max(heapMiB, request.memory?.limitMiB ?? 0)
+    place.callsMiB += wantsMiB
+    place.limitMiB = Math.max(place.limitMiB, hostMiB + place.callsMiB)
+    place.lane.limitMemory({ limitMiB: place.limitMiB, isAsked: false })
     const ending = place.child.call(call, signal)
     onStart?.(startTime)
-    const ended = await ending
+    const ended = await ending.finally(() => {
+      place.callsMiB -= wantsMiB
+    })
     const times = { startTime, endTime: Date.now() }
     if ('how' in ended) return calledBy(ended, call, times)
     if (signal.aborted) return calledBy({ how: 'ended' }, call, times)
     // The node itself ended it: its job is over, or the child was stuck.
     if (ended.ended.killed) throw new Error('The process of the function was ended by the node.')
     if (ended.calls > 1) this.#apart = true
-    return crashedBy(ended, call, times)
+    return crashedBy(ended, { heapMiB, memory: request.memory }, times)
   }
 
   /** The module's file: fetched once a job, for all to read and nobody to change. */

@@ -57,7 +57,7 @@ async function examine(context: Context): Promise<Check[]> {
     attempt('firewall', async () => [await checkFirewall(port === 0 ? defaultPort : port, mdns)]),
     attempt('local network', async () => [await checkMdns(mdns)]),
     attempt('clock', async () => [await checkClock(facts.skew)]),
-    attempt('isolation', async () => [await checkIsolation()]),
+    attempt('isolation', checkIsolation),
     attempt('machine', async () => [await checkCapacity()]),
     attempt('tools', async () => [await checkTools()]),
     attempt('open files', () => [checkLimits()]),

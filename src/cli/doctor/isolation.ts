@@ -5,6 +5,7 @@ import { type Check, ok, problem, warning } from './check.ts'
 import { which } from './system.ts'
 
 const name = 'isolation'
+const limitsName = 'limits of tasks'
 
 export interface TierFacts {
   tier: IsolationTier | undefined
@@ -52,9 +53,28 @@ function read(path: string): string | undefined {
   }
 }
 
-export async function checkIsolation(): Promise<Check> {
+export interface LimitFacts {
+  memory: boolean
+  processes: boolean
+  by: string | undefined
+  why: string | undefined
+}
+
+/** What the limits are is said in docs/operations.md. */
+export function judgeLimits({ memory, processes, by, why }: LimitFacts, isRoot: boolean): Check {
+  const held = [...(memory ? ['memory'] : []), ...(processes ? ['processes'] : [])]
+  if (memory && processes) return ok(limitsName, `memory and processes are enforced (${by})`)
+  const found = held.length === 0 ? 'neither memory nor processes of a task are bounded' : `only ${held[0]} of a task are bounded (${by})`
+  const todo = isRoot
+    ? 'In a container, let it write its control groups (/sys/fs/cgroup). Some systems keep the memory controller off: start the kernel with cgroup_enable=memory.'
+    : 'batchmesh up --service, or in a session: systemd-run --user --scope batchmesh up'
+  return warning(limitsName, why === undefined ? found : `${found}: ${why}`, todo)
+}
+
+export async function checkIsolation(): Promise<Check[]> {
   const { findTier } = await import('../../mesh/doctor.ts')
-  const { tier, missing } = await findTier()
+  const { tier, missing, limits } = await findTier()
   const isRoot = process.getuid?.() === 0
-  return judgeTier({ tier, missing, isRoot, has: (program) => which(program) !== undefined, forbiddenBy: forbiddenBy() })
+  const judged = judgeTier({ tier, missing, isRoot, has: (program) => which(program) !== undefined, forbiddenBy: forbiddenBy() })
+  return limits === undefined ? [judged] : [judged, judgeLimits(limits, isRoot)]
 }

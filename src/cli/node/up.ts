@@ -23,6 +23,8 @@ interface Options {
   lendCpus?: string
   lendMemory?: string
   blobQuota?: string
+  diskReserve?: string
+  pidsLimit?: string
   label?: string[]
   class?: 'dedicated' | 'low-priority'
   name?: string
@@ -49,6 +51,8 @@ export function register(program: Command, context: Context): void {
     .option('--lend-cpus <number>', 'cores to lend, default all; 0: runs no tasks')
     .option('--lend-memory <amount>', 'memory to lend, such as 8GiB')
     .option('--blob-quota <amount>', 'disk to lend for blobs, such as 20GiB; default half of what is free, at most 100GiB')
+    .option('--disk-reserve <amount>', 'free disk at which the largest task is ended; default 1GiB, at most 5 % of the disk; 0: none')
+    .option('--pids-limit <number>', 'most processes and threads of one task, default 4096')
     .option('--label <name=value>', 'label that pools and tasks can ask for; may repeat', collect)
     .addOption(
       new Option('--class <class>', 'low-priority machines may leave at any time; default dedicated').choices([
@@ -118,10 +122,17 @@ function settingsOf(options: Partial<Options>): Settings {
     lendCpus: zeroOrMore(options.lendCpus, '--lend-cpus'),
     lendMemoryMiB: options.lendMemory === undefined ? undefined : memoryMiB(options.lendMemory),
     blobQuotaMiB: options.blobQuota === undefined ? undefined : memoryMiB(options.blobQuota),
+    diskReserveMiB: options.diskReserve === undefined ? undefined : reserve(options.diskReserve),
+    pidsLimit: integer(options.pidsLimit, '--pids-limit', 1, 4_194_304),
     labels: options.label === undefined ? undefined : Object.fromEntries(pairs(options.label, '--label')),
     class: options.class,
     name: options.name,
   }
+}
+
+/** An amount, or 0 for none. */
+function reserve(text: string): number {
+  return /^0+$/.test(text) ? 0 : memoryMiB(text)
 }
 
 function withDefaults(settings: Settings): Omit<UpOptions, 'dataDir' | 'join' | 'log'> {

@@ -1,5 +1,6 @@
 /** Failed tasks in groups: the same failure of a thousand tasks is said once. */
 import type { TaskEvent } from '../../../protocols/control.ts'
+import { failureName } from '../../../protocols/model/task.ts'
 
 export interface FailureGroup {
   /** What happened, such as `exit code 2`. */
@@ -15,7 +16,8 @@ const shownTasks = 8
 type Failed = Pick<TaskEvent, 'taskId' | 'exitCode' | 'failureInfo' | 'stderrTail'>
 
 function what({ exitCode, failureInfo }: Failed): string {
-  if (failureInfo !== undefined && failureInfo.code !== 'FailureExitCode') return `${failureInfo.code}: ${failureInfo.message}`
+  const name = failureInfo === undefined ? undefined : failureName(failureInfo)
+  if (name !== undefined && name !== 'FailureExitCode') return `${name}: ${failureInfo!.message}`
   return exitCode === undefined
     ? 'failed before it could run'
     : `exit code ${exitCode}${exitCode > 128 && exitCode < 160 ? ` (signal ${exitCode - 128})` : ''}`
@@ -37,7 +39,7 @@ export class Failures {
   add(task: Failed): boolean {
     const stderr = lastLines(task.stderrTail)
     const ending = (stderr.at(-1) ?? '').replaceAll(/['"][^'"]*['"]|\S*[/.]\S*|0x[0-9a-f]+|\d+/gi, '*')
-    const key = `${what(task).replaceAll(/\d+(?= |$)/g, (n) => (task.failureInfo?.code === 'FailureExitCode' ? n : '*'))}\n${ending}`
+    const key = `${what(task).replaceAll(/\d+(?= |$)/g, (n) => (what(task).startsWith('exit code') ? n : '*'))}\n${ending}`
     const group = this.#groups.get(key)
     if (group !== undefined) group.taskIds.push(task.taskId)
     else this.#groups.set(key, { what: what(task), taskIds: [task.taskId], stderr })

@@ -59,6 +59,8 @@ export function systemdUnit({ program, dataDir, user, logLevel }: ServiceFacts):
     'LimitNOFILE=65536',
     // A task that takes all memory is ended, not the node with every other task.
     'OOMPolicy=continue',
+    // Below it the node makes groups of its own, which hold each task to its limits.
+    'Delegate=yes',
     'UMask=0022',
     // The user's own manager could set these only by taking from tasks what `sudo` and bubblewrap may need. No restriction
     // of devices, which tasks with GPUs use.

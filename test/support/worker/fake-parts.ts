@@ -17,7 +17,7 @@ import type {
 } from '../../../node/ports.ts'
 import type { Attempt } from '../../../protocols/ids.ts'
 import { attemptKey } from '../../../protocols/ids.ts'
-import type { OutputEntry } from '../../../protocols/model/task.ts'
+import type { FailureInfo, OutputEntry } from '../../../protocols/model/task.ts'
 
 export const silentLog: Log = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} }
 
@@ -26,7 +26,8 @@ export interface Running {
   start: StartRequest
   /** AZ_BATCH_TASK_ID, for short. */
   task: string
-  end(exitCode?: number): void
+  /** By itself, with what limit it hit. */
+  end(exitCode?: number, failureInfo?: FailureInfo): void
   killed: boolean
 }
 
@@ -43,6 +44,8 @@ export class FakeExecutor implements Executor {
   readonly started: string[] = []
   owner: Owner | undefined
   lanesOut = 0
+  /** Lanes that were given up. */
+  spoilt = 0
   /** The next runs reject: their lane broke. */
   breaking = 0
   /** Called for each program that begins. */
@@ -53,8 +56,11 @@ export class FakeExecutor implements Executor {
     return {
       owner: this.owner,
       run: (start, signal, onStart) => this.#run(start, signal, onStart),
-      release: () => {
+      temporaryDir: undefined,
+      limitMemory: () => undefined,
+      release: (isSpoilt = false) => {
         this.lanesOut -= 1
+        if (isSpoilt) this.spoilt += 1
       },
     }
   }
@@ -72,15 +78,15 @@ export class FakeExecutor implements Executor {
     onStart?.(startTime)
     if (this.instantExit !== undefined) return { exitCode: this.instantExit, startTime, endTime: startTime, killed: false }
     return await new Promise((resolve) => {
-      const finish = (exitCode: number, killed: boolean) => {
+      const finish = (exitCode: number, killed: boolean, failureInfo?: FailureInfo) => {
         signal.removeEventListener('abort', onAbort)
         running.killed = killed
         const at = this.running.indexOf(running)
         if (at >= 0) this.running.splice(at, 1)
-        resolve({ exitCode, startTime, endTime: Date.now(), killed })
+        resolve({ exitCode, startTime, endTime: Date.now(), killed, ...(failureInfo && { failureInfo }) })
       }
       const onAbort = () => finish(137, true)
-      const running: Running = { start, task, killed: false, end: (exitCode = 0) => finish(exitCode, false) }
+      const running: Running = { start, task, killed: false, end: (exitCode = 0, failureInfo) => finish(exitCode, false, failureInfo) }
       signal.addEventListener('abort', onAbort, { once: true })
       this.running.push(running)
     })
@@ -192,6 +198,7 @@ export class FakeDirectories implements TaskDirectories {
   readonly made: string[] = []
   readonly sealed: string[] = []
   readonly purged: number[] = []
+  readonly emptied: string[] = []
   readonly #open = new Set<string>()
 
   openJob(_jobUid: number, jobId: string): string {
@@ -212,6 +219,10 @@ export class FakeDirectories implements TaskDirectories {
   }
 
   async removeOwn(): Promise<void> {}
+
+  async empty({ taskDir }: TaskPaths): Promise<void> {
+    this.emptied.push(taskDir)
+  }
 
   seal(attempt: Attempt): void {
     this.#open.delete(attemptKey(attempt))
