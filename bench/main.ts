@@ -10,6 +10,7 @@ const benches: Record<string, () => Promise<{ bench: Bench }>> = {
   coordinator: () => import('./coordinator.ts'),
   pending: () => import('./pending.ts'),
   tasks: () => import('./tasks.ts'),
+  workers: () => import('./workers.ts'),
 }
 
 const [name = '', ...words] = process.argv.slice(2)

@@ -64,6 +64,10 @@ export class SimulatedWorker {
     })
   }
 
+  get slots(): number {
+    return this.#options.slots
+  }
+
   async hello(): Promise<void> {
     const { slots: cores, name } = this.#options
     const about = {
