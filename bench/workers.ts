@@ -12,6 +12,9 @@ import { type Bench, numbers } from './bench.ts'
 import { CoordinatorProcess, costBetween } from './fleet/coordinator-process.ts'
 import { SimulatedWorker } from './fleet/worker.ts'
 
+/** Workers that connect together. */
+const atOnce = 100
+
 interface WorkersResult {
   workers: number
   slots: number
@@ -51,13 +54,14 @@ async function run(count: number, taskMs: number, seconds: number, top: number):
   const beats: number[] = []
   const workers: SimulatedWorker[] = []
   try {
-    for (let n = 0; n < count; n += 1) {
+    const connect = async (n: number) => {
       const channel = await coordinator.connect(`worker-${n}`, leasesProtocol)
       const parts = { name: `worker-${n}`, slots: (n % 2) + 1, taskMs }
       const worker = new SimulatedWorker(channel, { ...parts, started: (at) => starts.push(at), beat: (ms) => beats.push(ms) })
       workers.push(worker)
       await worker.hello()
     }
+    for (let n = 0; n < count; n += atOnce) await Promise.all(Array.from({ length: Math.min(atOnce, count - n) }, (_, i) => connect(n + i)))
     const slots = workers.reduce((sum, worker) => sum + worker.slots, 0)
     const control = clientSession(controlProtocol, await coordinator.connect('submitter', controlProtocol), {
       calls: {},

@@ -130,6 +130,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
     store,
     now,
     perform,
+    beat: (beat) => sessions.tell(beat),
     onPut: (key, value) => specs.keep(key, value),
     tell: (event, effects, at) => events.tell(event, effects, at),
     fatal: options.fatal,

@@ -3,6 +3,7 @@
 import type { TaskEvent } from '../protocols/control.ts'
 import { type Attempt, attemptKey } from '../protocols/ids.ts'
 import type { AttemptEnd, AttemptRecord, Outcome } from '../protocols/model/task.ts'
+import { allowsGangs } from './placement.ts'
 import { type LastEnd, type StatusRow, statusKey } from './rows.ts'
 import { type Lease, type LeaseMember, type Machine, nextEpoch, type Task } from './state.ts'
 import type { Turn } from './turn.ts'
@@ -78,7 +79,8 @@ export function closeLease(turn: Turn, lease: Lease, tell: { reason: string; exc
   for (const [index, { machine, node }] of lease.members.entries()) {
     machine.leases.delete(key)
     node.leases.delete(lease)
-    node.pool.dirty = true
+    // Gangs want idle nodes, a job at its limit wants room below it; any other claim waits for tasks, not for this.
+    if (allowsGangs(node.pool) || task.job.row.spec.maxParallelTasks > 0) node.pool.dirty = true
     if (tell !== undefined && index !== tell.except && machine.session !== 0) {
       turn.out.push({ kind: 'stop', peer: machine.peer, attempts: [attemptOf(task, lease.epoch, index)], reason: tell.reason })
     }

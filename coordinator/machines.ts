@@ -4,6 +4,7 @@ import { type Hello, heartbeatMs, type InventoryItem, type Report, type Verdict,
 import { defaultPoolId } from '../protocols/model/pool.ts'
 import type { WorkerEvent } from './events.ts'
 import { attemptOf, leaseOn, markStarted, minWindowMs, openLease, putStatus, windowMs } from './lease.ts'
+import { park, unpark } from './parking.ts'
 import { allocate, removeNode } from './pools.ts'
 import { dequeue } from './queue.ts'
 import { machineKey } from './rows.ts'
@@ -44,7 +45,7 @@ export function onHello(turn: Turn, event: Extract<WorkerEvent, { kind: 'hello' 
   machine.draining = false
   machine.leaving = false
   machine.dead = false
-  machine.parked = undefined
+  unpark(machine)
   machine.answeredClaims.clear()
   machine.refusals.clear()
   machine.briefed.clear()
@@ -176,7 +177,7 @@ export function onGone(turn: Turn, event: Extract<WorkerEvent, { kind: 'gone' }>
   if (machine === undefined || (machine.session !== 0 && machine.session !== event.session)) return
   machine.session = 0
   machine.dead = event.dead
-  machine.parked = undefined
+  unpark(machine)
   for (const lease of [...machine.leases.values()]) {
     const unstarted = lease.startTime === undefined && !lease.restored
     if (event.dead || unstarted) giveUp(turn, lease, lostOrPreempted(machine))
@@ -203,7 +204,7 @@ export function onClaim(turn: Turn, event: Extract<WorkerEvent, { kind: 'claim' 
   if (machine === undefined) return refuse(turn, event.replyTo, 'InvalidRequestBody', 'Say hello before claiming.')
   if (machine.answeredClaims.has(event.claim.requestId)) return repeatClaim(turn, machine, event.replyTo, event.claim.requestId)
   dismissClaim(turn, machine)
-  machine.parked = { replyTo: event.replyTo, claim: event.claim, until: turn.now + event.claim.waitMs }
+  park(machine, { replyTo: event.replyTo, claim: event.claim, until: turn.now + event.claim.waitMs })
   serveClaim(turn, machine)
   for (const asked of event.claim.nodes) {
     const node = machine.nodes.get(asked.nodeId)

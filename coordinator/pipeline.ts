@@ -1,7 +1,7 @@
 /**
  * Persist, then speak (L5): the loop between the pure machine and the world. The events of one turn of the event loop
  * are stepped through together; their rows become one fsynced batch; only then are their other effects performed, in
- * order. While one batch is on its way to the disk the next one gathers, so that the cost of an fsync is shared.
+ * order (heartbeats alone are answered at once). While one batch is on its way to the disk the next one gathers, so that the cost of an fsync is shared.
  */
 import { encode } from '../protocols/codec.ts'
 import { failpoint } from '../protocols/failpoint.ts'
@@ -14,6 +14,7 @@ import type { Store } from './store.ts'
 import { viewCounts } from './view.ts'
 
 export type OutEffect = Exclude<Effect, { kind: 'put' } | { kind: 'del' }>
+export type Beat = Extract<Effect, { kind: 'beat' }>
 
 /** What a batch makes true: shown to watchers once it is. */
 export interface Shown {
@@ -33,6 +34,11 @@ export interface PipelineOptions {
   now: () => number
   /** Called with each batch after its rows are durable; the next waits for it. */
   perform: (batch: Batch) => Promise<void> | void
+  /**
+   * Answers a heartbeat, at the end of its turn: it says nothing of what is on the disk, and workers must not take a slow
+   * disk for a coordinator that is gone.
+   */
+  beat: (beat: Beat) => void
   /** A row is about to be written: lets the shell keep specs at hand. */
   onPut: (key: string, value: unknown) => void
   /** What a step did is told in rows of their own, in the same batch. */
@@ -52,6 +58,8 @@ export class Pipeline {
   #queue: Event[] = []
   #scheduled = false
   #gathering = newGathering()
+  /** Heartbeats of this turn. */
+  #beats: Beat[] = []
   /** On its way to the disk. */
   #flushing: Gathering | undefined
   readonly #failure = Promise.withResolvers<void>()
@@ -101,6 +109,7 @@ export class Pipeline {
     } catch (error) {
       return this.#fail(error)
     }
+    for (const beat of this.#beats.splice(0)) this.#options.beat(beat)
     for (const uid of this.#gathering.jobs.keys()) this.#gathering.jobs.set(uid, shown(state, uid))
     this.#flush()
   }
@@ -111,6 +120,7 @@ export class Pipeline {
         this.#gathering.rows.set(effect.key, effect.value)
         this.#options.onPut(effect.key, effect.value)
       } else if (effect.kind === 'del') this.#gathering.rows.set(effect.key, undefined)
+      else if (effect.kind === 'beat') this.#beats.push(effect)
       else {
         if (effect.kind === 'changed') this.#gathering.jobs.set(effect.jobUid, gone)
         this.#gathering.effects.push(effect)

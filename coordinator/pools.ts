@@ -8,6 +8,7 @@ import { defaultPoolId } from '../protocols/model/pool.ts'
 import { labelsMatch } from '../protocols/model/resources.ts'
 import { capacityOfVmSize } from '../protocols/model/vm-sizes.ts'
 import type { ControlEvent, WorkerEvent } from './events.ts'
+import { unparkNode } from './parking.ts'
 import { unreserved } from './room.ts'
 import { type NodeRow, nodeKey, poolKey } from './rows.ts'
 import { addNodeToState, addPoolToState, type Machine, type Node, type Pool } from './state.ts'
@@ -241,6 +242,7 @@ export function removeNode(turn: Turn, node: Node, reason: string, tasks: 'reque
   // It may have been one of those that a gang held.
   node.pool.dirty = true
   node.machine.nodes.delete(node.row.nodeId)
+  unparkNode(node)
   turn.out.push({ kind: 'del', key: nodeKey(node.row.reservationId) })
   if (node.machine.session !== 0)
     turn.out.push({ kind: 'release', peer: node.machine.peer, reservationId: node.row.reservationId, now: true })

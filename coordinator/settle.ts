@@ -3,16 +3,14 @@ import { attemptKey, foldId } from '../protocols/ids.ts'
 import type { JobBrief } from '../protocols/leases.ts'
 import { offerIntervalMs } from '../protocols/offers.ts'
 import type { GrantRef } from './events.ts'
+import { mayRetract, retract, shareUnstarted } from './hoards.ts'
 import { attemptOf, grant } from './lease.ts'
+import { unpark } from './parking.ts'
 import { newBudget, pick, planGangs, readyIn } from './placement.ts'
 import { dequeue } from './queue.ts'
 import type { Job, Lease, Machine, Node, Pool, State } from './state.ts'
 import type { Turn } from './turn.ts'
 
-/** A machine's unstarted tasks are not taken back for another sooner than this after the last time. */
-const retractEveryMs = 250
-/** Unstarted tasks younger than this are about to start anyway. */
-const retractAfterMs = 500
 /** A machine repeats a claim that was not answered in time, and may have made a few newer ones by then. */
 const claimsRemembered = 8
 
@@ -53,20 +51,18 @@ function startGangs(turn: Turn, pool: Pool): void {
 }
 
 function serveClaims(turn: Turn, pool: Pool): void {
-  let hungry = false
-  for (const node of pool.nodes.values()) {
-    const { machine } = node
-    if (machine.parked === undefined) continue
-    if (readyIn(pool) > 0) serveClaim(turn, machine)
-    if (machine.parked !== undefined) hungry = true
+  let ready = readyIn(pool)
+  for (const { machine } of pool.parked) {
+    if (ready === 0) break
+    if (serveClaim(turn, machine)) ready = readyIn(pool)
   }
-  if (hungry && readyIn(pool) === 0) shareUnstarted(turn, pool)
+  if (ready === 0 && pool.parked.size > 0) shareUnstarted(turn, pool)
 }
 
-/** Answers a parked claim if there is anything for it. A machine's nodes may be of several pools. */
-export function serveClaim(turn: Turn, machine: Machine): void {
+/** Answers a parked claim if there is anything for it, and says whether. A machine's nodes may be of several pools. */
+export function serveClaim(turn: Turn, machine: Machine): boolean {
   const parked = machine.parked
-  if (parked === undefined) return
+  if (parked === undefined) return false
   const budget = newBudget()
   const grants: GrantRef[] = []
   const jobs = new Set<Job>()
@@ -85,14 +81,15 @@ export function serveClaim(turn: Turn, machine: Machine): void {
       jobs.add(task.job)
     }
   }
-  if (grants.length === 0) return
-  machine.parked = undefined
+  if (grants.length === 0) return false
+  unpark(machine)
   rememberClaim(
     machine,
     parked.claim.requestId,
     grants.map((ref) => attemptKey(ref.attempt)),
   )
   turn.out.push({ kind: 'grants', replyTo: parked.replyTo, peer: machine.peer, grants, jobs: briefs(turn.state, machine, jobs), held })
+  return true
 }
 
 function hasGang(node: Node): boolean {
@@ -108,9 +105,8 @@ function rememberClaim(machine: Machine, requestId: string, grants: string[]): v
 
 /** Answers a parked claim with nothing: its time is up, or a newer one has come. */
 export function dismissClaim(turn: Turn, machine: Machine): void {
-  const parked = machine.parked
+  const parked = unpark(machine)
   if (parked === undefined) return
-  machine.parked = undefined
   const held = parked.claim.nodes.map((asked) => asked.nodeId).filter((id) => machine.nodes.get(id)?.heldFor !== undefined)
   turn.out.push({ kind: 'grants', replyTo: parked.replyTo, peer: machine.peer, grants: [], jobs: [], held })
 }
@@ -127,33 +123,6 @@ export function repeatClaim(turn: Turn, machine: Machine, replyTo: number, reque
     jobs.add(lease.task.job)
   }
   turn.out.push({ kind: 'grants', replyTo, peer: machine.peer, grants, jobs: [...jobs].map((job) => briefOf(turn.state, job)), held: [] })
-}
-
-/** A machine waits with nothing ready while another holds tasks unstarted: takes half of the largest hoard back. */
-function shareUnstarted(turn: Turn, pool: Pool): void {
-  let most: Lease[] = []
-  let from: Machine | undefined
-  for (const node of pool.nodes.values()) {
-    if (node.machine.parked !== undefined || turn.now - node.machine.retractedAt < retractEveryMs) continue
-    const spare = [...node.leases].filter((lease) => mayRetract(lease) && turn.now - lease.grantTime >= retractAfterMs)
-    if (spare.length > most.length) {
-      most = spare
-      from = node.machine
-    }
-  }
-  if (from !== undefined) retract(turn, from, most.slice(Math.floor(most.length / 2)))
-}
-
-function retract(turn: Turn, machine: Machine, leases: Lease[]): void {
-  if (leases.length === 0) return
-  machine.retractedAt = turn.now
-  for (const lease of leases) lease.retractAsked = true
-  turn.out.push({ kind: 'retract', peer: machine.peer, attempts: leases.map((lease) => attemptOf(lease.task, lease.epoch)) })
-}
-
-/** Not started as far as is known, and not asked for in vain already: then it is fetching its inputs. */
-function mayRetract(lease: Lease): boolean {
-  return lease.startTime === undefined && !lease.restored && !lease.retractAsked && lease.members.length === 1
 }
 
 function offer(turn: Turn, pool: Pool): void {

@@ -213,6 +213,10 @@ export interface Pool {
   readonly nodes: Map<string, Node>
   /** Jobs with something ready or possibly so, by priority then age. */
   readonly jobs: Set<Job>
+  /** Nodes that a waiting claim asks for, in the order the claims came (parking.ts). */
+  readonly parked: Set<Node>
+  /** When unstarted tasks were last taken back for those that wait. */
+  sharedAt: number
   /** Something became ready, or room came back: parked claims are looked at again at the end of the turn. */
   dirty: boolean
   lastOfferAt: number
@@ -221,6 +225,8 @@ export interface Pool {
 export interface ParkedClaim {
   replyTo: ReplyTo
   claim: Claim
+  /** Those of the claim's nodes that the machine has. */
+  readonly nodes: readonly Node[]
   until: number
 }
 
@@ -244,7 +250,6 @@ export interface Machine {
   readonly answeredClaims: Map<string, string[]>
   /** Jobs whose brief this session has. */
   readonly briefed: Set<JobUid>
-  retractedAt: number
   /** Pools, by folded id, whose node it refused, and until when it is not asked for another. */
   readonly refusals: Map<string, { until: number; reason: string }>
 }
@@ -287,7 +292,7 @@ export function newState(self: PeerIdText, mesh: MeshRow, now: number): State {
 
 export function addPoolToState(state: State, row: PoolRow): Pool {
   const id = foldId(row.spec.id)
-  const pool: Pool = { id, row, nodes: new Map(), jobs: new Set(), dirty: true, lastOfferAt: 0 }
+  const pool: Pool = { id, row, nodes: new Map(), jobs: new Set(), parked: new Set(), sharedAt: 0, dirty: true, lastOfferAt: 0 }
   state.pools.set(id, pool)
   for (const job of state.jobs.values()) if (foldId(job.row.spec.poolId) === id && job.row.state === 'active') pool.jobs.add(job)
   return pool
@@ -338,7 +343,6 @@ export function addMachineToState(state: State, peer: PeerIdText, description: M
     leases: new Map(),
     briefed: new Set(),
     answeredClaims: new Map(),
-    retractedAt: 0,
     refusals: new Map(),
   }
   state.machines.set(peer, machine)

@@ -253,6 +253,7 @@ describe('reading', () => {
       store,
       now: () => 10,
       perform: () => {},
+      beat: () => {},
       onPut: () => {},
       tell: (event, effects, now) => desk.tell(event, effects, now),
       fatal: () => {},

@@ -1,9 +1,10 @@
 import { describe, expect, it } from 'vitest'
 import type { Effect } from '../../coordinator/events.ts'
-import { type Batch, Pipeline } from '../../coordinator/pipeline.ts'
-import { newState } from '../../coordinator/state.ts'
+import { type Batch, type Beat, Pipeline } from '../../coordinator/pipeline.ts'
+import { addMachineToState, newState } from '../../coordinator/state.ts'
 import { createMemoryStore, type Rows, type Store } from '../../coordinator/store.ts'
 import { jobSpecSchema } from '../../protocols/model/job.ts'
+import type { MachineDescription } from '../../protocols/model/machine.ts'
 
 interface Write {
   rows: Rows
@@ -28,16 +29,31 @@ function setup(fatal: (error: unknown) => void = () => {}) {
   const perform = (batch: Batch) => {
     performed.push(...batch.effects)
   }
-  const pipeline = new Pipeline({ state, store, now: () => 1000, perform, onPut: () => {}, fatal })
+  const beats: number[] = []
+  const beat = ({ sentAt }: Beat) => void beats.push(sentAt)
+  const pipeline = new Pipeline({ state, store, now: () => 1000, perform, beat, onPut: () => {}, fatal })
   /** Resolves at the next write. Ask before causing it. */
   const nextWrite = () =>
     new Promise<void>((resolve) => {
       arrived = resolve
     })
   const answered = () => performed.flatMap((effect) => (effect.kind === 'answer' ? [effect.replyTo] : []))
-  return { pipeline, state, writes, nextWrite, answered }
+  return { pipeline, state, writes, nextWrite, answered, beats }
 }
 
+const machine: MachineDescription = {
+  name: 'a',
+  class: 'dedicated',
+  capacity: { cores: 1, memoryMiB: 1, gpus: 0 },
+  diskFreeMiB: 1,
+  labels: {},
+  os: 'linux',
+  arch: 'x64',
+  version: '1',
+  isolation: 'process-group',
+  addresses: [],
+  nodeRootDir: '/',
+}
 const nextTurn = () => new Promise<void>((resolve) => setImmediate(resolve))
 const addJob = (id: string, replyTo: number) => ({ kind: 'addJob' as const, replyTo, spec: jobSpecSchema.parse({ id }) })
 
@@ -52,6 +68,22 @@ describe('persist, then speak', () => {
     writes[0]!.finish()
     await pipeline.durable()
     expect(answered()).toEqual([7])
+  })
+
+  it('L3: answers a heartbeat while a batch is on its way to the disk', async () => {
+    const { pipeline, state, writes, nextWrite, answered, beats } = setup()
+    addMachineToState(state, 'peer-a', machine, 0).session = 1
+    const write = nextWrite()
+    pipeline.post(addJob('a', 7))
+    await write
+    pipeline.post({ kind: 'heartbeat', peer: 'peer-a', session: 1, sentAt: 3 })
+    await nextTurn()
+    await nextTurn()
+    expect(beats).toEqual([3])
+    expect(answered()).toEqual([])
+    writes[0]!.finish()
+    await pipeline.durable()
+    expect(beats).toEqual([3])
   })
 
   it('L5: writes the rows of one turn as one batch', async () => {

@@ -1,4 +1,4 @@
-# A machine that has nothing to do gets half of what another holds unstarted; what is not given back has begun.
+# A machine that has nothing to do gets what it can use of what another holds unstarted; what is not given back has begun.
 > nodes 2
 row machine a incarnation=1
 welcome keep [] nodes [tvm-er-machine-a]
@@ -35,11 +35,11 @@ grant b: j/t5#1 j/t6#1 j/t7#1
 row j/t5 completed epoch=1 lastEnd=reported result=success
 watch j/t5 completed epoch=1 end=success
 verdict accepted
-> claim b
+> claim b slots=2
 > tick 1
-retract a: j/t3#1 j/t4#1
-> retracted a j/t3#1
-row j/t3 active epoch=1 lastEnd=lost
-row j/t3 running epoch=2 on=b
-grant b: j/t3#2
+retract a: j/t4#1 j/t3#1
+> retracted a j/t4#1
+row j/t4 active epoch=1 lastEnd=lost
+row j/t4 running epoch=2 on=b
+grant b: j/t4#2
 > tick 5

@@ -166,9 +166,12 @@ function checkMachine(state: State, machine: Machine): void {
     must(node.pool.nodes.get(id) === node, () => `node ${id} of ${peer} is not in its pool`)
   }
   must(machine.parked === undefined || machine.session !== 0, () => `${peer} has a claim but no session`)
+  for (const node of machine.parked?.nodes ?? [])
+    must(machine.nodes.get(node.row.nodeId) !== node || node.pool.parked.has(node), () => `the claim of ${peer} is not in its pool`)
 }
 
 function checkPool(state: State, pool: Pool): void {
+  checkParked(pool)
   const held = new Map<Task, number>()
   for (const node of pool.nodes.values()) {
     must(node.pool === pool && state.machines.get(node.machine.peer) === node.machine, () => `node ${node.row.nodeId}`)
@@ -186,6 +189,13 @@ function checkPool(state: State, pool: Pool): void {
     must(pool.jobs.has(job) === belongs, () => `job ${job.uid} and pool ${pool.id}`)
   }
   for (const job of pool.jobs) must(state.jobs.get(job.uid) === job, () => `pool ${pool.id} has a deleted job`)
+}
+
+function checkParked(pool: Pool): void {
+  for (const node of pool.parked) {
+    must(pool.nodes.get(node.row.nodeId) === node, () => `a claim waits in ${pool.id} for a node that is gone`)
+    must(node.machine.parked?.nodes.includes(node) === true, () => `a claim waits in ${pool.id} that ${node.machine.peer} does not have`)
+  }
 }
 
 function checkNode(node: Node): void {
