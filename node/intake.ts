@@ -10,8 +10,11 @@ import { fitsIn, type Need } from './ledger.ts'
 
 /** Work held ready a slot: covers a claim's round trip with the coordinator's fsync and a busy event loop in it. */
 export const prefetchMs = 250
-/** Above this mean run time a gap between tasks is not felt, and a task held back could run elsewhere. */
-export const longTaskMs = 1000
+/**
+ * Above this mean run time a gap between tasks is not felt, and a task held back could run elsewhere. Up to it one task a
+ * slot is held ready: the tenth of a second that a busy coordinator may take is then at most a hundredth of the time.
+ */
+export const longTaskMs = 10_000
 /** Unstarted slots' worth of tasks a slot: what ends with a session is granted anew elsewhere, so it stays small. */
 export const maxPrefetchPerSlot = 128
 /** A node's whole prefetch; the most that a claim may say. */
