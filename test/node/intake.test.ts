@@ -116,7 +116,7 @@ describe('prefetch', () => {
     let mean: number | undefined
     for (let n = 0; n < 10; n += 1) mean = nextMean(mean, 50_000)
     expect(prefetchPerSlot(mean)).toBe(0)
-    for (let n = 0; n < 60; n += 1) mean = nextMean(mean, 10)
+    for (let n = 0; n < 90; n += 1) mean = nextMean(mean, 10)
     expect(prefetchPerSlot(mean)).toBeGreaterThan(5)
   })
 })
