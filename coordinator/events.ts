@@ -77,6 +77,8 @@ export type Effect =
   | { kind: 'grants'; replyTo?: ReplyTo; peer: PeerIdText; grants: GrantRef[]; jobs: JobBrief[]; held: string[] }
   | { kind: 'beat'; peer: PeerIdText; sentAt: number; heartbeatMs: number }
   | { kind: 'stop'; peer: PeerIdText; attempts: Attempt[]; reason: string }
+  /** Jobs that are deleted: the machine removes their files. */
+  | { kind: 'forget'; peer: PeerIdText; jobUids: JobUid[] }
   | { kind: 'release'; peer: PeerIdText; reservationId: number; now: boolean }
   | { kind: 'reserve'; peer: PeerIdText; reservation: Reservation }
   | { kind: 'retract'; peer: PeerIdText; attempts: Attempt[] }

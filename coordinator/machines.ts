@@ -70,6 +70,8 @@ export function onHello(turn: Turn, event: Extract<WorkerEvent, { kind: 'hello' 
     }))
   const welcome: Welcome = { ownerEpoch: state.mesh.ownerEpoch, heartbeatMs: beatIntervalMs(state.machines.size), keep, nodes }
   answer(turn, event.replyTo, welcome)
+  const deleted = hello.jobs?.filter((uid) => !state.jobs.has(uid)) ?? []
+  if (deleted.length > 0) turn.out.push({ kind: 'forget', peer, jobUids: deleted })
   for (const node of machine.nodes.values()) node.pool.dirty = true
   for (const pool of state.pools.values()) pool.dirty = true
   log(turn, 'info', `${machine.description.name} ${isNew ? 'is connected' : 'said hello again'}`, {

@@ -11,7 +11,7 @@ import type { Effect } from './events.ts'
 type WorkerSession = Session<LeasesProtocol['client'], LeasesProtocol['server']>
 /** Holds what machines report against what they were asked (vet.ts). */
 export type Vet = (reports: readonly Report[]) => Promise<readonly Report[]>
-type Note = Extract<Effect, { kind: 'beat' | 'stop' | 'release' | 'reserve' | 'retract' }>
+type Note = Extract<Effect, { kind: 'beat' | 'stop' | 'forget' | 'release' | 'reserve' | 'retract' }>
 
 /** After the end of a session: a process that is ending may listen for a moment longer, and a machine that starts again answers only then. */
 const probeAfterMs = [0, 500, 2000, 10_000, 30_000]
@@ -51,6 +51,9 @@ export class WorkerSessions {
       case 'stop':
         session.note('stop', { attempts: effect.attempts, reason: effect.reason })
         return
+      case 'forget':
+        for (const jobUid of effect.jobUids) session.note('forget', { jobUid })
+        return
       case 'release':
         session.note('release', { reservationId: effect.reservationId, now: effect.now })
         return
@@ -62,7 +65,7 @@ export class WorkerSessions {
     }
   }
 
-  /** A job was deleted: its files on the machines go too. */
+  /** A job was deleted: its files on the machines go too. A machine that is away is told when it says hello. */
   forgetJob(jobUid: JobUid): void {
     for (const { session } of this.#sessions.values()) session.note('forget', { jobUid })
   }

@@ -57,6 +57,11 @@ export class Directories {
     }
   }
 
+  /** Jobs that have a directory here. */
+  get jobs(): JobUid[] {
+    return [...this.#jobs.keys()]
+  }
+
   /** The directory of a job, made if it is not there yet. Call it before asking the executor for a lane of the job. */
   openJob(jobUid: JobUid, jobId: string): string {
     const known = this.#jobs.get(jobUid)

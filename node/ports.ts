@@ -166,6 +166,8 @@ export type FindAttempt = (attempt: Attempt) => { paths: TaskPaths; running: boo
 
 /** The directories of attempts on this machine (directories.ts). All calls are synchronous: a mkdir is faster than a turn of the thread pool. */
 export interface TaskDirectories {
+  /** Jobs of which something is kept here. */
+  readonly jobs: readonly JobUid[]
   /** Makes the job's directory, before a lane of the job is asked for. */
   openJob(jobUid: JobUid, jobId: string): string
   /** Makes the directory of an attempt, anew and owned by `owner`. */

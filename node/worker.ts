@@ -13,7 +13,15 @@
  */
 import { MeshError } from '../protocols/errors.ts'
 import { type Attempt, attemptKey, type JobUid } from '../protocols/ids.ts'
-import type { ClaimAnswer, Grant, Hello, JobBrief, leasesProtocol, Welcome } from '../protocols/leases.ts'
+import {
+  type ClaimAnswer,
+  type Grant,
+  type Hello,
+  type JobBrief,
+  type leasesProtocol,
+  maxKeptJobs,
+  type Welcome,
+} from '../protocols/leases.ts'
 import type { MachineDescription } from '../protocols/model/machine.ts'
 import { noDemand } from '../protocols/model/resources.ts'
 import type { Outcome } from '../protocols/model/task.ts'
@@ -51,6 +59,8 @@ class Shell implements Worker {
   readonly #offers: OfferListener
   readonly #briefs = new Map<number, JobBrief>()
   readonly #refused = new Refused()
+  /** Deleted jobs of which something is still ending here: its files go after it. */
+  readonly #deletedJobs = new Set<JobUid>()
   /** As it described itself at the last connection. */
   #machine: MachineDescription
   #claims = 0
@@ -111,6 +121,7 @@ class Shell implements Worker {
       inventory: this.#units.inventory(),
       reservations: this.#nodes.ledger.reservations(),
       ownerEpoch: this.#nodes.ledger.ownerEpoch,
+      jobs: this.#options.directories.jobs.slice(-maxKeptJobs),
     }
   }
 
@@ -191,6 +202,7 @@ class Shell implements Worker {
 
   #forgetJob(jobUid: JobUid): void {
     this.#briefs.delete(jobUid)
+    if (this.#units.ofJob(jobUid)) this.#deletedJobs.add(jobUid)
     const { threads, directories, log } = this.#options
     threads
       .endJob(jobUid)
@@ -315,6 +327,11 @@ class Shell implements Worker {
   #forget(unit: Unit): void {
     this.#reporter.forget(unit)
     this.#units.forget(unit)
+    const { jobUid } = unit.attempt
+    if (this.#deletedJobs.has(jobUid) && !this.#units.ofJob(jobUid)) {
+      this.#deletedJobs.delete(jobUid)
+      this.#forgetJob(jobUid)
+    }
     this.#checkEmpty()
   }
 

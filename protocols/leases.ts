@@ -29,6 +29,8 @@ import { defineProtocol } from './rpc.ts'
 
 /** Grants in one answer: bounds the frame (a spec is at most 128 KiB, typically 300 B) and what is lost with a session. */
 export const maxGrants = 512
+/** Jobs named in a hello: 9 bytes each; files of further jobs go when their time is over. */
+export const maxKeptJobs = 100_000
 /** Reports in one request. */
 export const maxReports = 512
 /** Default heartbeat; grows with the number of workers so that the coordinator hears at most about 2,000 a second. */
@@ -79,6 +81,8 @@ export const helloSchema = z.object({
   reservations: z.array(reservationSchema).max(1024),
   /** Highest owner epoch the worker has obeyed: a coordinator with a lower one is deposed. */
   ownerEpoch: z.number().int().min(0),
+  /** Jobs whose files the machine keeps: it is told to forget those that were deleted while it was away. Absent from version 0.2. */
+  jobs: z.array(jobUidSchema).max(maxKeptJobs).optional(),
 })
 export type Hello = z.infer<typeof helloSchema>
 

@@ -1,5 +1,5 @@
 /** The attempts that this machine holds, from grant to acknowledged report. */
-import { type Attempt, attemptKey } from '../../protocols/ids.ts'
+import { type Attempt, attemptKey, type JobUid } from '../../protocols/ids.ts'
 import type { Grant, InventoryItem, JobBrief } from '../../protocols/leases.ts'
 import type { Outcome, TaskSpec } from '../../protocols/model/task.ts'
 import type { Waiting } from '../intake.ts'
@@ -82,6 +82,12 @@ export class Units {
 
   all(): Iterable<Unit> {
     return this.#all.values()
+  }
+
+  /** Whether there is one of this job. */
+  ofJob(jobUid: JobUid): boolean {
+    for (const { attempt } of this.#all.values()) if (attempt.jobUid === jobUid) return true
+    return false
   }
 
   get size(): number {

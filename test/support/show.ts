@@ -51,6 +51,8 @@ function show(names: Names, effect: Effect): string {
       return `beat ${names.nameOf(effect.peer)}`
     case 'stop':
       return `stop ${names.nameOf(effect.peer)}: ${attempts(effect.attempts)} (${effect.reason})`
+    case 'forget':
+      return `forget ${names.nameOf(effect.peer)}: ${effect.jobUids.map((uid) => names.jobOf(uid)).join(' ')}`
     case 'release':
       return `release ${names.nameOf(effect.peer)}: node ${effect.reservationId}`
     case 'reserve':

@@ -229,6 +229,10 @@ export class FakeDirectories implements TaskDirectories {
     this.sealed.push(attemptKey(attempt))
   }
 
+  get jobs(): number[] {
+    return [...new Set(this.sealed.map((key) => Number(key.split('/')[0])))].filter((uid) => !this.purged.includes(uid))
+  }
+
   purgeJob(jobUid: number): Promise<void> {
     this.purged.push(jobUid)
     return Promise.resolve()
