@@ -12,16 +12,8 @@
  * the fsync on, the outcome is reported after every restart until it is acknowledged.
  */
 import { MeshError } from '../protocols/errors.ts'
-import { type Attempt, attemptKey, type JobUid } from '../protocols/ids.ts'
-import {
-  type ClaimAnswer,
-  type Grant,
-  type Hello,
-  type JobBrief,
-  type leasesProtocol,
-  maxKeptJobs,
-  type Welcome,
-} from '../protocols/leases.ts'
+import { type Attempt, attemptKey } from '../protocols/ids.ts'
+import type { ClaimAnswer, Grant, Hello, JobBrief, leasesProtocol, Welcome } from '../protocols/leases.ts'
 import type { MachineDescription } from '../protocols/model/machine.ts'
 import { noDemand } from '../protocols/model/resources.ts'
 import type { Outcome } from '../protocols/model/task.ts'
@@ -35,6 +27,7 @@ import { ComputeNodes } from './worker/compute-nodes.ts'
 import type { Worker, WorkerOptions, WorkerStatus } from './worker/contract.ts'
 import { cutOffTooLong, mayBeTakenBack } from './worker/cut-off.ts'
 import { readGrant } from './worker/grants.ts'
+import { KeptJobs } from './worker/kept-jobs.ts'
 import { type Gate, Link } from './worker/link.ts'
 import { nodeFacts } from './worker/node-facts.ts'
 import { OfferListener } from './worker/offer-listener.ts'
@@ -59,8 +52,7 @@ class Shell implements Worker {
   readonly #offers: OfferListener
   readonly #briefs = new Map<number, JobBrief>()
   readonly #refused = new Refused()
-  /** Deleted jobs of which something is still ending here: its files go after it. */
-  readonly #deletedJobs = new Set<JobUid>()
+  readonly #kept: KeptJobs
   /** As it described itself at the last connection. */
   #machine: MachineDescription
   #claims = 0
@@ -76,6 +68,7 @@ class Shell implements Worker {
     const { journal, log, wire, coordinator } = options
     const common = { meshId: options.meshId, now: this.#now, random: this.#random, log }
     this.#machine = options.machine()
+    this.#kept = new KeptJobs(options, this.#units, this.#briefs)
     this.#reporter = new Reporter(log, (unit) => this.#acknowledged(unit))
     this.#offers = new OfferListener(wire, options.meshId, (poolId) => {
       this.#nodes.unholdPool(poolId)
@@ -121,7 +114,7 @@ class Shell implements Worker {
       inventory: this.#units.inventory(),
       reservations: this.#nodes.ledger.reservations(),
       ownerEpoch: this.#nodes.ledger.ownerEpoch,
-      jobs: this.#options.directories.jobs.slice(-maxKeptJobs),
+      jobs: this.#kept.list(),
     }
   }
 
@@ -178,7 +171,7 @@ class Shell implements Worker {
         grant: ({ grants, jobs }) => does(() => this.#accept(grants, jobs)),
         stop: ({ attempts, reason }) => does(() => this.#stopped(attempts, reason)),
         release: ({ reservationId, now }) => does(() => this.#release(reservationId, now)),
-        forget: ({ jobUid }) => does(() => this.#forgetJob(jobUid)),
+        forget: ({ jobUid }) => does(() => this.#kept.remove(jobUid)),
       },
     }
   }
@@ -198,16 +191,6 @@ class Shell implements Worker {
     const answer = await this.#nodes.reserve(request)
     this.#claimer.poke()
     return answer
-  }
-
-  #forgetJob(jobUid: JobUid): void {
-    this.#briefs.delete(jobUid)
-    if (this.#units.ofJob(jobUid)) this.#deletedJobs.add(jobUid)
-    const { threads, directories, log } = this.#options
-    threads
-      .endJob(jobUid)
-      .then(() => directories.purgeJob(jobUid))
-      .catch((error: unknown) => log.warn({ err: error, jobUid }, 'the task directories of a deleted job stay until they expire'))
   }
 
   #release(reservationId: number, now: boolean): void {
@@ -327,11 +310,7 @@ class Shell implements Worker {
   #forget(unit: Unit): void {
     this.#reporter.forget(unit)
     this.#units.forget(unit)
-    const { jobUid } = unit.attempt
-    if (this.#deletedJobs.has(jobUid) && !this.#units.ofJob(jobUid)) {
-      this.#deletedJobs.delete(jobUid)
-      this.#forgetJob(jobUid)
-    }
+    this.#kept.ended(unit)
     this.#checkEmpty()
   }
 
