@@ -3,7 +3,7 @@ import { appendFileSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { type Mark, soakSvg } from './plot.ts'
 import type { Measured } from './sampler.ts'
-import { growths, leastSeconds, measures, verdictLines, warmUpSeconds } from './verdict.ts'
+import { growths, measures, verdictLines, warmUpSeconds } from './verdict.ts'
 
 const columns = ['time', 'node', 'life', 'pid', ...measures, 'cpu'] as const
 
@@ -64,20 +64,20 @@ export class Record {
   /** Writes picture and verdict as of now. Answers whether all is well. */
   conclude(title: string, totals: object): { well: boolean; lines: string[] } {
     const run = this.seconds
-    const options = { warmUpSeconds: warmUpSeconds(run), leastSeconds: leastSeconds(run) }
-    const all = growths(this.#samples, options)
+    const warmUp = warmUpSeconds(run)
+    const all = growths(this.#samples, warmUp)
     const well = this.#broken.length === 0 && !all.some(({ grows }) => grows)
     const invariants = this.#broken.length === 0 ? ['Every invariant held.'] : this.#broken.map((sentence) => `BROKEN: ${sentence}`)
     const lines = [...invariants, ...verdictLines(all)]
     this.#write(
       'verdict.json',
       JSON.stringify(
-        { title, well, seconds: run, ...totals, ...options, broken: this.#broken, growths: all, marks: this.#marks },
+        { title, well, seconds: run, ...totals, warmUpSeconds: warmUp, broken: this.#broken, growths: all, marks: this.#marks },
         undefined,
         2,
       ),
     )
-    this.#write('soak.svg', soakSvg({ title, samples: this.#samples, marks: this.#marks, warmUpSeconds: options.warmUpSeconds }))
+    this.#write('soak.svg', soakSvg({ title, samples: this.#samples, marks: this.#marks, warmUpSeconds: warmUp }))
     return { well, lines }
   }
 

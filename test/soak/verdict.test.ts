@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
-import { growths, leastSeconds, type Sample, theilSen, verdictLines, warmUpSeconds } from './verdict.ts'
+import { growths, type Sample, theilSen, verdictLines, warmUpSeconds } from './verdict.ts'
 
-const options = { warmUpSeconds: 600, leastSeconds: 1200 }
+const warmUp = 600
 
 /** Two hours of a node, a sample every 15 s. */
 function life(measure: 'heap' | 'lag' | 'fds', value: (hours: number, at: number) => number, seconds = 7200): Sample[] {
@@ -38,7 +38,7 @@ describe('a measure', () => {
   it('grows when it rises beyond the limit under its noise', () => {
     const [heap] = growths(
       life('heap', (hours, at) => 40 + 6 * hours + wobble(at)),
-      options,
+      warmUp,
     )
     expect(heap).toMatchObject({ node: 'w1', life: 1, measure: 'heap', grows: true })
     expect(heap!.perHour).toBeCloseTo(6, 0)
@@ -47,7 +47,7 @@ describe('a measure', () => {
   it('is flat when only its warm-up rises', () => {
     const [heap] = growths(
       life('heap', (hours, at) => 40 + 60 * Math.min(hours, 1 / 6) + wobble(at)),
-      options,
+      warmUp,
     )
     expect(heap!.grows).toBe(false)
   })
@@ -55,7 +55,7 @@ describe('a measure', () => {
   it('is flat when single samples are far out', () => {
     const [lag] = growths(
       life('lag', (hours, at) => (at % 5 === 0 ? 4000 * hours : 10 + wobble(at))),
-      options,
+      warmUp,
     )
     expect(lag!.grows).toBe(false)
   })
@@ -63,7 +63,7 @@ describe('a measure', () => {
   it('is flat when a steep line comes to less than its noise in the time that was seen', () => {
     const [fds] = growths(
       life('fds', (hours) => 30 + 5 * hours, 1830),
-      options,
+      warmUp,
     )
     expect(fds).toMatchObject({ grows: false })
     expect(fds!.perHour).toBeGreaterThan(4)
@@ -73,7 +73,7 @@ describe('a measure', () => {
     expect(
       growths(
         life('heap', (hours) => 40 + 100 * hours, 1500),
-        options,
+        warmUp,
       ),
     ).toEqual([])
   })
@@ -81,7 +81,7 @@ describe('a measure', () => {
   it('is judged for each life alone: one that begins lower hides no growth', () => {
     const first = life('heap', (hours) => 40 + 20 * hours)
     const second = life('heap', (hours) => 20 + 20 * hours).map((sample) => ({ ...sample, time: sample.time + 7200, life: 2 }))
-    expect(growths([...first, ...second], options).map(({ life: which, grows }) => [which, grows])).toEqual([
+    expect(growths([...first, ...second], warmUp).map(({ life: which, grows }) => [which, grows])).toEqual([
       [1, true],
       [2, true],
     ])
@@ -93,7 +93,7 @@ describe('the verdict', () => {
     const lines = verdictLines(
       growths(
         life('heap', (hours) => 40 + 6 * hours),
-        options,
+        warmUp,
       ),
     )
     expect(lines.at(-1)).toBe('GROWS: heap of w1#1 by 6 MiB an hour; the limit is 4')
@@ -104,7 +104,7 @@ describe('the verdict', () => {
       verdictLines(
         growths(
           life('heap', () => 40),
-          options,
+          warmUp,
         ),
       ).at(-1),
     ).toBe('Nothing grows.')
@@ -114,7 +114,5 @@ describe('the verdict', () => {
   it('leaves out a fifth of a short run and 15 minutes of a long one', () => {
     expect(warmUpSeconds(600)).toBe(120)
     expect(warmUpSeconds(86_400)).toBe(900)
-    expect(leastSeconds(600)).toBe(300)
-    expect(leastSeconds(7200)).toBe(1200)
   })
 })

@@ -55,22 +55,13 @@ export interface Growth {
   grows: boolean
 }
 
-export interface VerdictOptions {
-  /** Start of each life that does not count. */
-  warmUpSeconds: number
-  /** Shorter rests are not judged: an hour's growth cannot be told from minutes. */
-  leastSeconds: number
-}
-
 /** A fifth of the run, at most 15 minutes: until caches, pages of the allocator and compaction have found their level. */
 export function warmUpSeconds(runSeconds: number): number {
   return Math.min(15 * 60, runSeconds / 5)
 }
 
-/** Least that is judged of a life: 20 minutes, and in a short run half of it. */
-export function leastSeconds(runSeconds: number): number {
-  return Math.min(20 * 60, runSeconds / 2)
-}
+/** Least that is judged of a life after its warm-up: in less, an hour's growth cannot be told from noise. */
+export const leastSeconds = 20 * 60
 
 export function median(values: readonly number[]): number {
   const sorted = values.toSorted((a, b) => a - b)
@@ -87,22 +78,22 @@ export function theilSen(points: readonly { x: number; y: number }[]): number | 
   return slopes.length === 0 ? undefined : median(slopes)
 }
 
-/** One line for each life and measure that lived long enough, in the order of the samples. */
-export function growths(samples: readonly Sample[], options: VerdictOptions): Growth[] {
+/** One for each life and measure that lived long enough, in the order of the samples. The start of each life, `warmUp` seconds, does not count. */
+export function growths(samples: readonly Sample[], warmUp: number): Growth[] {
   const lives = Map.groupBy(samples, ({ node, life }) => `${node}#${life}`)
   return [...lives.values()].flatMap((life) => {
-    const settled = life.filter(({ time }) => time - life[0]!.time >= options.warmUpSeconds)
-    return measures.flatMap((measure) => growth(settled, measure, options.leastSeconds))
+    const settled = life.filter(({ time }) => time - life[0]!.time >= warmUp)
+    return measures.flatMap((measure) => growth(settled, measure))
   })
 }
 
-function growth(settled: readonly Sample[], measure: Measure, least: number): Growth[] {
+function growth(settled: readonly Sample[], measure: Measure): Growth[] {
   const points = settled.flatMap((sample) => (sample[measure] === undefined ? [] : [{ x: sample.time / 3600, y: sample[measure] }]))
   const slope = theilSen(points)
   if (slope === undefined) return []
   const hours = points.at(-1)!.x - points[0]!.x
   // The sum of hours in seconds is off by a rounding.
-  if (hours * 3600 < least - 1) return []
+  if (hours * 3600 < leastSeconds - 1) return []
   const { node, life } = settled[0]!
   const grows = slope > limits[measure].perHour && slope * hours > limits[measure].noise
   const seconds = Math.round(hours * 3600)
