@@ -27,6 +27,16 @@ describe('jobs', () => {
     ])
   })
 
+  it('one that was deleted while a machine was away is forgotten there at its next hello, and no other', () => {
+    scene.addJob({ id: 'old' })
+    scene.addJob({ id: 'there' })
+    const [old, there] = ['old', 'there'].map((id) => scene.state.jobIds.get(id)!.row.uid)
+    scene.gone('a')
+    scene.ask({ kind: 'deleteJob', jobId: 'old' })
+    expect(scene.hello('a', { jobs: [old!, there!] }).at(-1)).toBe(`forget a: ${old}`)
+    expect(scene.hello('a', { jobs: [there!] }).at(-1)).toMatch(/^welcome/)
+  })
+
   it('an empty one ends at once', () => {
     expect(scene.addJob({ id: 'j', onAllTasksComplete: 'terminatejob' })).toContain('row job j completed reason=AllTasksComplete')
   })

@@ -27,6 +27,29 @@ describe('a deleted job', () => {
     await until(() => directories.purged.length > 0)
     expect(directories.purged).toEqual([7])
   })
+
+  it('has none left either when its last task ends after its deletion', async () => {
+    await h.connected()
+    coordinator.give(grantOf('A'), grantOf('B'))
+    const [program] = [await executor.program('A'), await executor.program('B')]
+    const { jobUid } = attemptOf('a')
+    coordinator.session!.note('stop', { attempts: [attemptOf('b')], reason: 'deleted' })
+    coordinator.session!.note('forget', { jobUid })
+    await until(() => directories.sealed.includes('1/b/1'))
+    coordinator.session!.note('stop', { attempts: [attemptOf('a')], reason: 'deleted' })
+    await until(() => directories.purged.length === 2)
+    expect(program.killed).toBe(true)
+    expect(directories.sealed.toSorted()).toEqual(['1/a/1', '1/b/1'])
+  })
+
+  it('is named in the next hello while it has files here, so that the machine hears of what it missed', async () => {
+    await h.connected()
+    coordinator.give(grantOf('A'))
+    ;(await executor.program('A')).end(0)
+    await until(() => h.settled())
+    await h.reconnected()
+    expect(coordinator.hellos.map(({ jobs }) => jobs)).toEqual([[], [attemptOf('a').jobUid]])
+  })
 })
 
 describe('a task with very many outputs', () => {

@@ -35,6 +35,8 @@ export interface HelloInput {
   ownerEpoch?: number
   /** Compute nodes that the machine says it has; default those it granted on this stage. */
   reservations?: Reservation[]
+  /** Jobs whose files it keeps, by uid. */
+  jobs?: number[]
 }
 
 export class Scene {
@@ -121,7 +123,8 @@ export class Scene {
     }))
     const reservations = input.reservations ?? [...(this.#granted.get(name)?.values() ?? [])]
     const { ownerEpoch = 0 } = input
-    const hello = { machine: this.#describe(name, known), incarnation, inventory, reservations, ownerEpoch }
+    const jobs = input.jobs === undefined ? {} : { jobs: input.jobs }
+    const hello = { machine: this.#describe(name, known), incarnation, inventory, reservations, ownerEpoch, ...jobs }
     return this.do({ kind: 'hello', replyTo: this.next(), ...this.#from(name), roles: ['worker'], hello })
   }
 
