@@ -26,6 +26,7 @@ export class Helper {
   /** The shell that reads tasks, as the node sees it. */
   #shell: number
   #lastId = 0
+  #isDash = false
 
   private constructor(pipes: LanePipes, contained: boolean) {
     this.#contained = contained
@@ -64,6 +65,7 @@ export class Helper {
     try {
       const line = await helper.#ask(prologue)
       if (line === undefined || !line.startsWith('ready ')) throw new Error(`The task helper did not start (${line ?? 'it ended'}).`)
+      helper.#isDash = line.endsWith('/dash')
       if (contained) helper.#root = childrenOf(pipes.pid)[0] ?? pipes.pid
       helper.#shell = childrenOf(helper.#root)[0] ?? pipes.pid
       return helper
@@ -84,6 +86,11 @@ export class Helper {
 
   get isGone(): boolean {
     return this.#isGone
+  }
+
+  /** Whether its shell is dash. */
+  get isDash(): boolean {
+    return this.#isDash
   }
 
   /** Number for the next task's script. */

@@ -6,7 +6,7 @@ import type { Cgroup, Hits } from './cgroup.ts'
 import { Helper } from './helper.ts'
 import { overrunOf } from './overrun.ts'
 import { ownPidNamespace, processesWith, sendSignal } from './proc.ts'
-import { containedPrologue, taskScript, tracedPrologue } from './script.ts'
+import { containedPrologue, explainScript, isSimple, notExecutable, notFound, taskScript, tracedPrologue } from './script.ts'
 import type { Spawner } from './spawner.ts'
 import { makeTemporary } from './temporary.ts'
 import { type LanePlan, laneCommands, markerOf, traceOf } from './tiers.ts'
@@ -120,7 +120,8 @@ export class ShellLane {
     if (signal.aborted) return { exitCode: killedExitCode, startTime, endTime: startTime, killed: true }
     if (start.memory !== undefined) this.limitMemory(start.memory)
     const id = helper.nextId()
-    const script = taskScript(id, start, markerOf(this.#setup.tier, this.#setup.plan))
+    const simple = helper.isDash && isSimple(start)
+    const script = taskScript(id, start, { simple, marker: markerOf(this.#setup.tier, this.#setup.plan) })
     let isEnded = false
     let killed = false
     const onAbort = () => {
@@ -141,6 +142,10 @@ export class ShellLane {
     })
     onStart?.(startTime)
     const report = await ended
+    if (simple && (report === notExecutable || report === notFound)) {
+      const explained = helper.nextId()
+      await helper.run(explained, explainScript(explained, start, report))
+    }
     if (typeof report === 'number') return { exitCode: report, startTime, endTime: Date.now(), killed, ...this.#overrun(report, start) }
     if (report === 'io') throw new Error(`The output files of the task could not be made: ${start.stdoutPath}`)
     await this.#sweep()

@@ -5,8 +5,9 @@
 import { quoteWord } from '../../protocols/model/command-line.ts'
 import type { StartRequest } from '../ports.ts'
 
-/** Exit code of a shell whose program could not be executed; 127 where it was not found (POSIX, shell command language). */
+/** Exit codes of a shell whose program could not be executed or was not found (POSIX, shell command language). */
 export const notExecutable = 126
+export const notFound = 127
 
 const identifier = /^[A-Za-z_][A-Za-z0-9_]*$/
 
@@ -15,6 +16,14 @@ const shellOwned = new Set([
   ...['OPTIND', 'OPTARG', 'LINENO', 'PPID', 'IFS', 'PS1', 'PS2', 'PS4', 'UID', 'EUID', 'GROUPS', 'BASHOPTS', 'SHELLOPTS', 'BASH_VERSINFO'],
   ...['RANDOM', 'SECONDS', 'EPOCHSECONDS', 'EPOCHREALTIME', 'SRANDOM', 'BASHPID', 'FUNCNAME', 'DIRSTACK', 'PIPESTATUS', 'POSIXLY_CORRECT'],
   ...['PWD', 'OLDPWD', 'SHLVL', '_', 'MAIL', 'MAILPATH', 'MAILCHECK', 'HISTSIZE', 'FUNCNEST', 'BASH_COMPAT', 'BASH_XTRACEFD', 'CHILD_MAX'],
+])
+
+/** What dash does itself when it is told to run it by that name, and the functions of a prologue. */
+const dashOwned = new Set([
+  ...['!', '{', '}', 'case', 'do', 'done', 'elif', 'else', 'esac', 'fi', 'for', 'if', 'in', 'then', 'until', 'while', 'f', 'g', 'm'],
+  ...['.', ':', '[', 'alias', 'bg', 'break', 'cd', 'chdir', 'command', 'continue', 'echo', 'eval', 'exec', 'exit', 'export', 'false'],
+  ...['fc', 'fg', 'getopts', 'hash', 'histcmd', 'jobs', 'kill', 'local', 'printf', 'pwd', 'read', 'readonly', 'return', 'set', 'setvar'],
+  ...['shift', 'test', 'times', 'trap', 'true', 'type', 'ulimit', 'umask', 'unalias', 'unset', 'wait'],
 ])
 
 /**
@@ -28,6 +37,7 @@ case $s in
 esac >&2
 exit $s
 }
+g() { (trap m 0; exit ${notExecutable}); }
 `
 
 /**
@@ -45,7 +55,7 @@ const oomScore = 500
 /** The last words of a prologue. What the shell itself says from then on (such as "Killed") is of no use to anyone. */
 const ready = `umask 022
 (exec 2>/dev/null; echo ${oomScore} >/proc/$$/oom_score_adj)
-echo "ready $$"
+echo "ready $(readlink /proc/$$/exe 2>/dev/null)"
 exec 2>/dev/null
 `
 
@@ -85,31 +95,64 @@ export function tracedPrologue(trace: Trace): string {
   return `${startFailure}f() { s=$?\n${sweepText(trace)}${report}${ready}`
 }
 
+/**
+ * Whether dash can start the program as a simple command. It does that by vfork, which copies no page tables: half the CPU
+ * of a subshell that executes the program in its place, as every other shell and every odd name needs it.
+ */
+export function isSimple({ argv: [program = ''], env, pipes }: StartRequest): boolean {
+  if (pipes !== undefined || program.startsWith('-') || program.includes('=') || dashOwned.has(program)) return false
+  return Object.keys(env).every(isAssignable)
+}
+
+function isAssignable(name: string): boolean {
+  return identifier.test(name) && !shellOwned.has(name)
+}
+
 /** One task as a command list that ends in a report `<id> <status>`. Throws TypeError on a NUL, which no argument can hold. */
-export function taskScript(id: number, start: StartRequest, marker?: readonly [name: string, value: string]): string {
-  const exports: string[] = []
+export function taskScript(
+  id: number,
+  start: StartRequest,
+  how: { simple: boolean; marker?: readonly [name: string, value: string] },
+): string {
+  const assignments: string[] = []
   const viaEnv: string[] = []
-  const env = marker === undefined ? Object.entries(start.env) : [...Object.entries(start.env), marker]
+  const env = how.marker === undefined ? Object.entries(start.env) : [...Object.entries(start.env), how.marker]
   for (const [name, value] of env) {
     if (name === '' || name.includes('='))
       throw new TypeError(`The environment variable name ${JSON.stringify(name)} is empty or has a "=".`)
-    if (identifier.test(name) && !shellOwned.has(name)) exports.push(`${name}=${quote(value)}`)
+    if (isAssignable(name)) assignments.push(`${name}=${quote(value)}`)
     else viaEnv.push(quote(`${name}=${value}`))
   }
   const [program] = start.argv
   if (program === undefined || program === '') throw new TypeError('The command line has no program.')
   const words = start.argv.map(quote)
+  const stdout = quote(start.stdoutPath)
+  const files = `>${stdout} 2>${quote(start.stderrPath)}`
+  const cwd = quote(start.cwd)
+  const end = `f ${id} ${stdout}\n`
+  if (how.simple)
+    return `if cd ${cwd};then unset OLDPWD PWD SHLVL;${[...assignments, ...words].join(' ')} </dev/null ${files};else g ${files};fi;${end}`
   // `exec` could take a first word for an option, `env` for an assignment: each is kept from the one that would.
   if (program.startsWith('-') && program.includes('=')) throw new TypeError(`Write the program as a path, such as ./${program}`)
   if (program.includes('=')) words.unshift('nice', '-n', '0')
   if (viaEnv.length > 0 || program.startsWith('-')) words.unshift('env', '--', ...viaEnv)
-  const exported = exports.length === 0 ? '' : `export ${exports.join(' ')};`
-  const stdout = quote(start.stdoutPath)
+  const exported = assignments.length === 0 ? '' : `export ${assignments.join(' ')};`
   const pipes = start.pipes === undefined ? '' : ` 3<${quote(start.pipes.in)} 4>${quote(start.pipes.out)}`
   return (
-    `(trap m 0;cd ${quote(start.cwd)}||exit ${notExecutable};unset OLDPWD PWD SHLVL;${exported}exec ${words.join(' ')})` +
-    ` </dev/null >${stdout} 2>${quote(start.stderrPath)}${pipes};f ${id} ${stdout}\n`
+    `(trap m 0;cd ${cwd}||exit ${notExecutable};unset OLDPWD PWD SHLVL;${exported}exec ${words.join(' ')})` +
+    ` </dev/null ${files}${pipes};${end}`
   )
+}
+
+/**
+ * What follows a simple command with status 126 or 127: adds to stderr.txt what was tried, if the shell cannot have started
+ * the program; else the status was the program's own.
+ */
+export function explainScript(id: number, start: StartRequest, status: number): string {
+  const path = start.env.PATH === undefined ? '' : `PATH=${quote(start.env.PATH)};`
+  const isProgram = `cd ${quote(start.cwd)}&&p=$(command -v ${quote(start.argv[0]!)})&&[ -f "$p" ]&&[ -x "$p" ]`
+  const stderr = quote(start.stderrPath)
+  return `(${path}${isProgram}||{ trap m 0;exit ${status}; }) 2>>${stderr};f ${id} ${stderr}\n`
 }
 
 function quote(word: string): string {

@@ -1,4 +1,4 @@
-import { copyFileSync, readdirSync, readFileSync, statSync } from 'node:fs'
+import { copyFileSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import * as fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
@@ -77,6 +77,40 @@ describe('what a program gets', () => {
     }
   })
 
+  it.each(['printf', 'true', 'exit', 'if', 'f', 'm', 'exec'])(
+    'is the program %s, and nothing that the shell itself has by this name',
+    async (name) => {
+      const program = join(lab.directories.node.shared, name)
+      writeFileSync(program, '#!/bin/sh\nprintf "the program %s" "$1"\n', { mode: 0o755 })
+      const { stdout, exitCode } = await lab.run(lane, [name, 'x'], { env: { PATH: `${lab.directories.node.shared}:/usr/bin:/bin` } })
+      expect({ stdout, exitCode }).toEqual({ stdout: 'the program x', exitCode: 0 })
+    },
+  )
+
+  it('is the first of its name on its own PATH, whatever ran before', async () => {
+    const paths = ['one', 'two'].map((name) => join(lab.directories.node.shared, name))
+    for (const path of paths) {
+      mkdirSync(path)
+      writeFileSync(join(path, 'which-one'), `#!/bin/sh\necho ${path}\n`, { mode: 0o755 })
+    }
+    for (const path of [...paths, ...paths.toReversed()])
+      expect((await lab.run(lane, ['which-one'], { env: { PATH: `${path}:/usr/bin:/bin` } })).stdout).toBe(`${path}\n`)
+  })
+
+  it('is no open end of the pipes of its lane', async () => {
+    const { stdout } = await lab.run(lane, ['ls', '-l', '/proc/self/fd'])
+    expect(stdout).toContain('stdout.txt')
+    expect(stdout).not.toMatch(/lanes-|\.[cr] \(deleted\)/)
+  })
+
+  it('is told in stderr.txt when its working directory is gone', async () => {
+    const cwd = join(lab.root, 'gone')
+    const directory = lab.directories.makeOwn(1, 'job-of-1', 'out', lane.owner)
+    const start = { argv: ['true'], env: {}, cwd, stdoutPath: join(directory, 'out'), stderrPath: join(directory, 'err') }
+    expect((await lane.run(start, new AbortController().signal)).exitCode).toBe(126)
+    expect(readFileSync(join(directory, 'err'), 'utf8')).toContain('a missing working directory')
+  })
+
   it('is its working directory, an empty input and default signals', async () => {
     const { stdout, paths } = await lab.sh(lane, 'pwd; cat; grep -E "SigIgn|SigBlk" /proc/self/status; umask')
     expect(stdout).toBe(`${paths.wd}\nSigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n0022\n`)
@@ -119,6 +153,14 @@ describe('how a task ends', () => {
     expect(exitCode).toBe(126)
     expect(stderr).toContain(program)
     expect(stderr).toContain('could not be started')
+  })
+
+  it('a program of its own with 126 or 127 has nothing added to its stderr.txt', async () => {
+    for (const code of [126, 127]) {
+      const program = join(lab.directories.node.shared, `exits-${code}`)
+      writeFileSync(program, `#!/bin/sh\necho mine >&2\nexit ${code}\n`, { mode: 0o755 })
+      expect(await lab.run(lane, [program])).toMatchObject({ exitCode: code, stderr: 'mine\n' })
+    }
   })
 
   it('its output files hold all it wrote, apart', async () => {
