@@ -14,7 +14,7 @@
  */
 import { chmodSync, chownSync, lstatSync, mkdirSync, readdirSync, renameSync, rmdirSync, utimesSync } from 'node:fs'
 import { lstat, readdir } from 'node:fs/promises'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { failpoint } from '../protocols/failpoint.ts'
 import { type Attempt, attemptKey, type JobUid } from '../protocols/ids.ts'
 import { emptyDirectory } from './disk-guard.ts'
@@ -152,24 +152,37 @@ export class Directories {
    */
   async expire(now: number): Promise<number> {
     let removed = 0
+    const failures: unknown[] = []
     for (const [jobUid, job] of this.#jobs) {
       for (const name of await readdir(job)) {
         const taskDir = join(job, name)
         if (this.#isRunning(jobUid, name) || this.#own.has(taskDir)) continue
-        if (name.startsWith('+')) {
-          await removeTree(taskDir)
-          continue
-        }
-        const stat = await lstat(taskDir)
-        if ((stat.mode & stickyBit) === 0) sealDirectory(taskDir, now + defaultRetentionMs)
-        else if (stat.mtimeMs <= now) {
-          await removeTree(taskDir)
-          removed += 1
+        // One that cannot be removed keeps no other.
+        try {
+          if (await this.#expireOne(taskDir, now)) removed += 1
+        } catch (error) {
+          failures.push(error)
         }
       }
       if (!this.#hasRunning(jobUid)) this.#forgetIfEmpty(jobUid, job)
     }
+    if (failures.length > 0) throw failures[0]
     return removed
+  }
+
+  /** True for a task directory that was removed. */
+  async #expireOne(taskDir: string, now: number): Promise<boolean> {
+    if (basename(taskDir).startsWith('+')) {
+      await removeTree(taskDir)
+      return false
+    }
+    const stat = await lstat(taskDir)
+    if ((stat.mode & stickyBit) === 0) sealDirectory(taskDir, now + defaultRetentionMs)
+    else if (stat.mtimeMs <= now) {
+      await removeTree(taskDir)
+      return true
+    }
+    return false
   }
 
   /** Removes all that ended attempts of a job left here. */

@@ -60,9 +60,9 @@ interface Place {
 }
 
 /** On Linux entries are reached through the open directory itself, which nobody can exchange; elsewhere by its path. */
-async function openPlace(path: string, flags: number): Promise<Place> {
+async function openPlace(path: string | Buffer, flags: number): Promise<Place> {
   const handle = await open(path, flags)
-  return { handle, path: process.platform === 'linux' ? `/proc/self/fd/${handle.fd}` : path }
+  return { handle, path: process.platform === 'linux' ? `/proc/self/fd/${handle.fd}` : path.toString() }
 }
 
 interface Listing {
@@ -81,15 +81,21 @@ async function listFiles(paths: TaskPaths, recursive: boolean, prefix: string): 
   }
 }
 
+/** Names in a directory, sorted. They are bytes: one that is no text is shown as far as it is, and cannot be read by its name. */
+async function entriesOf(place: Place): Promise<{ entry: string; bytes: Buffer }[]> {
+  const names = await readdir(place.path, { encoding: 'buffer' })
+  return names.map((bytes) => ({ entry: bytes.toString(), bytes })).sort((a, b) => (a.entry < b.entry ? -1 : 1))
+}
+
 /** Adds what is in an open directory, sorted by name; true when something was left out. */
 async function listInto(listing: Listing, place: Place, above: string, depth: number): Promise<boolean> {
   let more = false
-  for (const entry of (await readdir(place.path)).sort()) {
+  for (const { entry, bytes } of await entriesOf(place)) {
     const name = `${above}${entry}`
     const isMatch = name.startsWith(listing.prefix)
     // A directory is entered only if names below it can match.
     if (!isMatch && !listing.prefix.startsWith(`${name}/`)) continue
-    const path = `${place.path}/${entry}`
+    const path = Buffer.concat([Buffer.from(`${place.path}/`), bytes])
     const stat = await lstat(path).catch(() => undefined)
     // Gone meanwhile.
     if (stat === undefined) continue

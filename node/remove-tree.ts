@@ -1,22 +1,33 @@
 /** Removing what tasks left. */
-import { chmod, readdir, rm } from 'node:fs/promises'
-import { join } from 'node:path'
+import { chmod, readdir, rename, rm } from 'node:fs/promises'
 
-/** Removes a tree without following links. An ordinary user must first open directories that the task closed. */
+/** Removes a tree without following links, also one whose directories a task has closed, or laid deeper than any path reaches. */
 export async function removeTree(path: string): Promise<void> {
   try {
     await rm(path, { recursive: true, force: true })
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException
-    if (code !== 'EACCES' && code !== 'EPERM') throw error
-    await openTree(path)
+    if (code !== 'EACCES' && code !== 'EPERM' && code !== 'ENAMETOOLONG') throw error
+    await flatten(path)
     await rm(path, { recursive: true, force: true })
   }
 }
 
-async function openTree(path: string): Promise<void> {
-  await chmod(path, 0o700)
-  for (const entry of await readdir(path, { withFileTypes: true })) {
-    if (entry.isDirectory()) await openTree(join(path, entry.name))
+/** Opens every directory of a tree and moves it up to the top, so that all have short paths. Names are bytes: not every name is text. */
+async function flatten(path: string): Promise<void> {
+  let count = 0
+  const open = [path]
+  for (let directory = open.pop(); directory !== undefined; directory = open.pop()) {
+    await chmod(directory, 0o700)
+    for (const entry of await readdir(directory, { withFileTypes: true, encoding: 'buffer' })) {
+      if (!entry.isDirectory()) continue
+      count += 1
+      const up = `${path}/.batchmesh-removing-${process.pid}-${count}`
+      const from = Buffer.concat([Buffer.from(`${directory}/`), entry.name])
+      // To move a directory it must itself be open.
+      await chmod(from, 0o700)
+      await rename(from, up)
+      open.push(up)
+    }
   }
 }

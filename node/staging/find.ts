@@ -9,8 +9,10 @@ import { Beneath } from './beneath.ts'
 
 /** Outputs of one task (protocols/model/task.ts). */
 const maxOutputs = 100_000
-/** Directories below each other: what a path of 4096 bytes can hold. */
-const maxDepth = 2048
+/** Directories below each other: each is held open while those in it are looked through, for all tasks of the node at once. */
+const maxDepth = 200
+/** Bytes of a path below the working directory (protocols/model/task.ts). */
+const maxPathBytes = 4096
 
 export function uploadFailure(message: string, cause?: unknown): TaskFailure {
   return new TaskFailure({ category: 'usererror', code: 'FileUploadMiscError', message: message.slice(0, 4096) }, { cause })
@@ -46,7 +48,7 @@ interface Place {
 
 async function walk(place: Place, patterns: readonly Segment[][]): Promise<void> {
   const { directory, prefix, depth, found } = place
-  if (depth > maxDepth) throw uploadFailure(`The directory ${prefix} is more than ${maxDepth} levels deep.`)
+  if (depth > maxDepth) throw uploadFailure(`The directory ${prefix.slice(0, 100)}… is more than ${maxDepth} levels deep.`)
   for (const entry of await directory.list()) {
     const name = entry.name.toString()
     const deeper: Segment[][] = []
@@ -78,6 +80,8 @@ async function walk(place: Place, patterns: readonly Segment[][]): Promise<void>
     }
     if (!named) continue
     if (!entry.isFile) throw uploadFailure(`The output ${path} is a pipe, socket or device; only regular files are kept.`)
+    if (Buffer.byteLength(path) > maxPathBytes)
+      throw uploadFailure(`The path of the output ${path.slice(0, 100)}… is longer than ${maxPathBytes} bytes; write it less deep.`)
     found.add(path)
     if (found.size > maxOutputs) throw uploadFailure(`The patterns name more than ${maxOutputs} files; keep an archive of them instead.`)
   }

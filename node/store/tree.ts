@@ -12,6 +12,8 @@ import { parseBlobId } from './unixfs.ts'
 export const maxTreeEntries = 1_000_000
 /** Levels of directories, shards included: deeper than any file system path of 4096 bytes of one-letter names is useless. */
 export const maxTreeDepth = 2048
+/** Bytes of a path: no file system takes a longer one, and a small hostile blob could name a million of any length. */
+const maxPathBytes = 4096
 
 /** Nodes of directories that go in together: more would hold up the loop while they are read. */
 export const nodeBatch = 64
@@ -126,6 +128,8 @@ export async function walkTree(
       const childRow = rows[index] ?? (await requireRow(store, child.id, root))
       const shard = child.kind === 'shard'
       const name = shard ? path : path === '' ? child.name : `${path}/${child.name}`
+      if (name.length > maxPathBytes)
+        throw new MeshError('BlobCorrupt', `The directory ${root} has paths of more than ${maxPathBytes} bytes.`)
       todo.push({ path: name, id: child.id, depth: depth + 1, row: childRow, shard })
     }
   }

@@ -18,16 +18,22 @@ function cell(value: string | number | boolean | undefined): string {
   return value === undefined ? '' : typeof value === 'boolean' ? (value ? 'yes' : 'no') : String(value)
 }
 
-/** Tabs, line breaks and backslashes escaped, so that a row stays a row. */
+/** Control characters and backslashes escaped, so that a row stays a row, also on a terminal. */
 export function tsvCell(text: string): string {
-  return text.replaceAll('\\', '\\\\').replaceAll('\t', '\\t').replaceAll('\n', '\\n').replaceAll('\r', '\\r')
+  return visible(text.replaceAll('\\', '\\\\').replaceAll('\r', '\\r'))
 }
 
-/** Control characters would move the cursor or forge rows: they are shown escaped. */
+/**
+ * Control characters would move the cursor or forge rows; marks of writing direction would show a name as another. They
+ * are shown escaped.
+ */
 export function visible(text: string): string {
-  return text.replaceAll(/\p{Cc}/gu, (c) =>
-    c === '\n' ? '\\n' : c === '\t' ? '\\t' : `\\x${c.charCodeAt(0).toString(16).padStart(2, '0')}`,
-  )
+  return text.replaceAll(/\p{Cc}|\p{Bidi_Control}|[\u2028\u2029]/gu, (c) => {
+    if (c === '\n') return '\\n'
+    if (c === '\t') return '\\t'
+    const code = c.charCodeAt(0).toString(16)
+    return code.length > 2 ? `\\u${code}` : `\\x${code.padStart(2, '0')}`
+  })
 }
 
 /** The same for text of several lines, which stay lines. */

@@ -1,7 +1,8 @@
 /** Local files: what lies below a directory, and downloads that are either whole or not there. */
+import { isUtf8 } from 'node:buffer'
 import { randomBytes } from 'node:crypto'
 import { mkdir, open, readdir, realpath, rename, rm, stat } from 'node:fs/promises'
-import { basename, dirname, join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { MeshError } from '../../protocols/errors.ts'
 
 export interface LocalFile {
@@ -36,7 +37,9 @@ async function statOf(path: string) {
 }
 
 async function walk(directory: string, prefix: string, files: LocalFile[], parents: readonly string[]): Promise<void> {
-  for (const name of await readdir(directory)) {
+  for (const bytes of await readdir(directory, { encoding: 'buffer' })) {
+    const name = bytes.toString()
+    if (!isUtf8(bytes)) throw new MeshError('InvalidPropertyValue', `The name of ${join(directory, name)} is not UTF-8; rename it.`)
     const source = join(directory, name)
     const path = `${prefix}${name}`
     const found = await statOf(source)
@@ -57,7 +60,7 @@ export async function writeWhole(
 ): Promise<void> {
   const directory = dirname(destination)
   await mkdir(directory, { recursive: true })
-  const temporary = join(directory, `.${basename(destination).slice(0, 100)}.${randomBytes(6).toString('hex')}.part`)
+  const temporary = join(directory, `.batchmesh-${randomBytes(8).toString('hex')}.part`)
   const executable = ((mode ?? 0) & 0o111) !== 0
   const file = await open(temporary, 'wx', executable ? 0o777 : 0o666)
   try {

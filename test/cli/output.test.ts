@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { showBytes, showCapacity, showDuration, showTime } from '../../src/cli/format.ts'
-import { type Column, table, tsv } from '../../src/cli/output.ts'
+import { type Column, table, tsv, tsvCell, visible } from '../../src/cli/output.ts'
 import { Failures } from '../../src/cli/run/failures.ts'
 import { findInputs, stagedPath } from '../../src/cli/run/inputs.ts'
 import { Lab } from './lab.ts'
@@ -27,6 +27,16 @@ describe('tables', () => {
 
   it('lines are cut only where there is a width', () => {
     expect(table(columns, rows, 12)).toBe('ID         …\na          …\nlong-name  …\n')
+  })
+
+  it('marks that turn the direction of writing around cannot show a name as another', () => {
+    expect(visible('rtl\u202etxt.exe \u2066a\u2069 caf\u00e9 \u{1f469}\u200d\u{1f52c}')).toBe(
+      'rtl\\u202etxt.exe \\u2066a\\u2069 caf\u00e9 \u{1f469}\u200d\u{1f52c}',
+    )
+  })
+
+  it('control characters in tab-separated values cannot reach the terminal either', () => {
+    expect(tsvCell('a\tb\nc\rd\\e\u001b[2J')).toBe('a\\tb\\nc\\rd\\\\e\\x1b[2J')
   })
 
   it('control characters of a name cannot reach the terminal', () => {
