@@ -52,6 +52,14 @@ export interface Journal {
 
 type Batch = Map<string, unknown>
 
+/** Where the rows lie. */
+export interface JournalDisk {
+  rows(): AsyncIterable<[key: string, value: Uint8Array]>
+  /** Writes all rows as one (`undefined` deletes), after all that were written before; durable when it resolves if `sync` is set. */
+  write(rows: ReadonlyMap<string, Uint8Array | undefined>, sync: boolean): Promise<void>
+  close(): Promise<void>
+}
+
 /** Opens or makes the journal in `directory`. Throws when it is in use, damaged, or something else. */
 export async function openJournal(directory: string): Promise<Journal> {
   const db = new Level<string, Uint8Array>(directory, { keyEncoding: 'utf8', valueEncoding: 'view' })
@@ -60,18 +68,38 @@ export async function openJournal(directory: string): Promise<Journal> {
   } catch (error) {
     throw openError(directory, error)
   }
+  return journalOn(levelDisk(db), directory)
+}
+
+function levelDisk(db: Level<string, Uint8Array>): JournalDisk {
+  return {
+    rows: () => db.iterator(),
+    write: (rows, sync) => {
+      const operations = []
+      for (const [key, value] of rows) {
+        if (value === undefined) operations.push({ type: 'del' as const, key })
+        else operations.push({ type: 'put' as const, key, value })
+      }
+      return db.batch(operations, { sync })
+    },
+    close: () => db.close(),
+  }
+}
+
+/** A journal on an open disk, which it closes; `directory` is named in errors. Throws when its rows are not a journal's. */
+export async function journalOn(disk: JournalDisk, directory: string): Promise<Journal> {
   try {
-    const rows = await readRows(db, directory)
+    const rows = await readRows(disk, directory)
     const incarnation = rows.incarnation + 1
     const head: Batch = new Map<string, unknown>([
       ['format', format],
       ['incarnation', incarnation],
     ])
-    await writeBatch(db, head, true)
+    await writeBatch(disk, head, true)
     failpoint('journal.start.counted')
-    return new LevelJournal(db, { ...rows, incarnation })
+    return new GatheringJournal(disk, { ...rows, incarnation })
   } catch (error) {
-    await db.close()
+    await disk.close()
     throw error
   }
 }
@@ -91,11 +119,11 @@ function openError(directory: string, error: unknown): Error {
   )
 }
 
-async function readRows(db: Level<string, Uint8Array>, directory: string): Promise<Remembered> {
+async function readRows(disk: JournalDisk, directory: string): Promise<Remembered> {
   const rows: Remembered = { incarnation: 0, ownerEpoch: 0, reservations: [], finished: [] }
   let known = false
   let any = false
-  for await (const [key, value] of db.iterator()) {
+  for await (const [key, value] of disk.rows()) {
     any = true
     try {
       if (key === 'format') known = decode(value) === format
@@ -115,19 +143,16 @@ async function readRows(db: Level<string, Uint8Array>, directory: string): Promi
   return rows
 }
 
-function writeBatch(db: Level<string, Uint8Array>, batch: Batch, sync: boolean): Promise<void> {
-  const operations = []
-  for (const [key, value] of batch) {
-    if (value === undefined) operations.push({ type: 'del' as const, key })
-    else operations.push({ type: 'put' as const, key, value: encode(value) })
-  }
-  return db.batch(operations, { sync })
+function writeBatch(disk: JournalDisk, batch: Batch, sync: boolean): Promise<void> {
+  const rows = new Map<string, Uint8Array | undefined>()
+  for (const [key, value] of batch) rows.set(key, value === undefined ? undefined : encode(value))
+  return disk.write(rows, sync)
 }
 
-class LevelJournal implements Journal {
+class GatheringJournal implements Journal {
   readonly remembered: Remembered
   readonly broken: Promise<never>
-  readonly #db: Level<string, Uint8Array>
+  readonly #disk: JournalDisk
   /** Gathered for the next batch; the last write of a key counts. `undefined` deletes. */
   #next: Batch = new Map()
   /** Whether the next batch holds a row that must be on disk before it is said to be. */
@@ -141,8 +166,8 @@ class LevelJournal implements Journal {
   #break!: (error: Error) => void
   #idle: Promise<void> = Promise.resolve()
 
-  constructor(db: Level<string, Uint8Array>, remembered: Remembered) {
-    this.#db = db
+  constructor(disk: JournalDisk, remembered: Remembered) {
+    this.#disk = disk
     this.remembered = remembered
     this.broken = new Promise((_, reject) => {
       this.#break = reject
@@ -218,7 +243,7 @@ class LevelJournal implements Journal {
       try {
         if (this.#failure !== undefined) throw this.#failure
         failpoint('journal.batch.writing')
-        if (batch.size > 0) await writeBatch(this.#db, batch, sync)
+        if (batch.size > 0) await writeBatch(this.#disk, batch, sync)
         failpoint('journal.batch.synced')
         flushed.resolve()
       } catch (error) {
@@ -240,7 +265,7 @@ class LevelJournal implements Journal {
     this.#begin()
     await this.#idle
     this.#failure ??= new Error('The node journal is closed.')
-    await this.#db.close()
+    await this.#disk.close()
   }
 }
 

@@ -3,6 +3,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, describe, expect, it } from 'vitest'
 import { createMemoryStore, openLevelStore, type Store } from '../../coordinator/store.ts'
+import { CrashDisk } from '../support/stores/crash-disk.ts'
+import { CrashStore } from '../support/stores/crash-store.ts'
 
 const cleanups: (() => Promise<void>)[] = []
 afterEach(async () => {
@@ -20,6 +22,7 @@ const text = (value: Uint8Array | undefined) => (value === undefined ? undefined
 
 const implementations: [string, () => Promise<Store>][] = [
   ['memory', async () => createMemoryStore()],
+  ['crash-prone', async () => new CrashStore()],
   ['LevelDB', async () => openLevelStore(join(await directory(), 'db'))],
 ]
 
@@ -96,5 +99,43 @@ describe('the LevelDB store on disk', () => {
     const first = await openLevelStore(path)
     cleanups.push(() => first.close())
     await expect(openLevelStore(path)).rejects.toThrow(/another process is using it/)
+  })
+})
+
+describe('the crash-prone disk', () => {
+  const keysAfter = (chance: number) => {
+    const disk = new CrashDisk()
+    disk.write(new Map([['a', bytes('1')]]))
+    disk.sync()
+    disk.write(
+      new Map([
+        ['a', undefined],
+        ['b', bytes('2')],
+      ]),
+    )
+    disk.write(new Map([['c', bytes('3')]]))
+    expect(disk.keys()).toEqual(['b', 'c'])
+    const lost = disk.crash(chance)
+    return { keys: disk.keys(), lost: lost.length }
+  }
+
+  it('keeps what was synced, and of the rest the first batches, each whole, or none', () => {
+    expect(keysAfter(0)).toEqual({ keys: ['a'], lost: 2 })
+    expect(keysAfter(0.5)).toEqual({ keys: ['b'], lost: 1 })
+    expect(keysAfter(0.99)).toEqual({ keys: ['b', 'c'], lost: 0 })
+  })
+
+  it('answers nothing to a process that has died, and the next one what is durable', async () => {
+    const store = new CrashStore()
+    await store.write(new Map([['a', bytes('1')]]))
+    let answered = false
+    void store.write(new Map([['b', bytes('2')]])).then(() => {
+      answered = true
+    })
+    store.crash(0)
+    for (let turn = 0; turn < 5; turn += 1) await new Promise(setImmediate)
+    expect(answered).toBe(false)
+    const next = new CrashStore(store.disk)
+    expect((await next.getMany(['a', 'b'])).map(text)).toEqual(['1', undefined])
   })
 })

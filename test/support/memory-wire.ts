@@ -59,6 +59,7 @@ export class MemoryNet {
   readonly #roles = new Map<PeerIdText, readonly Role[]>()
   readonly #channels = new Set<{ peers: PeerIdText[]; channel: MemoryChannel }>()
   readonly #away = new Set<PeerIdText>()
+  readonly #topics = new Map<string, Set<{ peer: PeerIdText; handler: (data: Uint8Array, from: PeerIdText) => void }>>()
 
   wire(peer: PeerIdText, roles: readonly Role[]): Wire {
     this.#roles.set(peer, roles)
@@ -83,8 +84,16 @@ export class MemoryNet {
       },
       learn: () => undefined,
       probe: async () => 'unknown',
-      publish: () => undefined,
-      subscribe: () => () => undefined,
+      publish: (topic, data) => {
+        for (const { peer: to, handler } of this.#topics.get(topic) ?? [])
+          if (to !== peer && !this.#away.has(to) && !this.#away.has(peer)) setImmediate(() => handler(data, peer))
+      },
+      subscribe: (topic, handler) => {
+        const entry = { peer, handler }
+        const handlers = this.#topics.get(topic) ?? new Set()
+        this.#topics.set(topic, handlers.add(entry))
+        return () => void handlers.delete(entry)
+      },
     }
   }
 
@@ -95,6 +104,18 @@ export class MemoryNet {
       if (!entry.peers.includes(peer)) continue
       this.#channels.delete(entry)
       entry.channel.close('lost')
+    }
+  }
+
+  /** Its process dies: what it has sent arrives, nothing after that goes in or out of it, and nobody reaches it until {@link heal}. */
+  die(peer: PeerIdText): void {
+    this.#away.add(peer)
+    for (const entry of this.#channels) {
+      if (!entry.peers.includes(peer)) continue
+      this.#channels.delete(entry)
+      const [its, others] = entry.peers[0] === peer ? [entry.channel, entry.channel.other] : [entry.channel.other, entry.channel]
+      its.end('lost')
+      setImmediate(() => others.end('lost'))
     }
   }
 
