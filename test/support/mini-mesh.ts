@@ -129,7 +129,11 @@ export class MiniMesh {
       for (let turn = 0; turn < 3 || (life.dead && !signal.aborted); turn += 1) await new Promise(setImmediate)
       return { exitCode: 0, startTime, endTime: Date.now(), killed: signal.aborted }
     }
-    return { tier: 'process-group', lane: async () => ({ owner: undefined, run, release: () => {} }), close: async () => {} }
+    return {
+      tier: 'process-group',
+      lane: async () => ({ owner: undefined, temporaryDir: undefined, limitMemory: () => undefined, run, release: () => {} }),
+      close: async () => {},
+    }
   }
 
   /** L1, L2: a result that is on the disk stays as it is. */
