@@ -46,7 +46,8 @@ export class WorkerSessions {
     const { session, number } = entry
     switch (effect.kind) {
       case 'beat':
-        session.note('beat', { sentAt: effect.sentAt, heartbeatMs: effect.heartbeatMs })
+        // A machine that does not even take what it was told before is in no need of one.
+        if (!session.isFull) session.note('beat', { sentAt: effect.sentAt, heartbeatMs: effect.heartbeatMs })
         return
       case 'stop':
         session.note('stop', { attempts: effect.attempts, reason: effect.reason })

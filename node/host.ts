@@ -30,6 +30,9 @@ const probeTimeoutMs = 3000
 /** Streams of one protocol that one peer may have open: the launch of a gang opens one a rank. */
 const maxStreams = 1024
 
+/** The same where anyone is served: a newcomer asks for one. */
+const maxStrangerStreams = 8
+
 /** How often broken gossip streams are mended. */
 const mendMs = 15_000
 
@@ -118,7 +121,7 @@ export class Host implements Wire {
     node.addEventListener('connection:open', (event) => this.#gate.opened(event.detail))
     node.addEventListener('connection:close', (event) => this.#onClosed(event.detail))
     node.addEventListener('peer:discovery', (event) => this.#onSighted(event.detail.id, event.detail.multiaddrs.map(String)))
-    await node.handle(helloProtocol.protocol, (stream, connection) => this.#gate.accept(stream, connection), { maxInboundStreams: 8 })
+    await node.handle(helloProtocol.protocol, (stream, connection) => this.#gate.accept(stream, connection), { maxInboundStreams: maxStrangerStreams })
     await startNode(node, listen)
     this.#gossip.pubsub.addEventListener('gossipsub:message', (event) => {
       const { msg } = event.detail
@@ -198,7 +201,8 @@ export class Host implements Wire {
     this.#serving.set(protocol, { service, accept })
     const unexpected = (error: unknown) => this.#options.logger?.info({ protocol, error: String(error) }, 'serving a protocol failed')
     const handler = (stream: Stream, connection: Connection) => this.#accept(stream, connection, service)
-    this.#node.handle(protocol, handler, { maxInboundStreams: maxStreams, maxOutboundStreams: maxStreams }).catch(unexpected)
+    const maxInboundStreams = service.requires === 'anyone' ? maxStrangerStreams : maxStreams
+    this.#node.handle(protocol, handler, { maxInboundStreams, maxOutboundStreams: maxStreams }).catch(unexpected)
     return () => {
       this.#serving.delete(protocol)
       this.#node.unhandle(protocol).catch(unexpected)

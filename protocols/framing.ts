@@ -8,6 +8,11 @@ export const frameHeaderBytes = 4
 
 const endMark = 0xffffffff
 
+/** A frame that comes in pieces below this size is put together as it comes: each piece costs more memory than its bytes. */
+const smallPieceBytes = 1024
+/** Pieces of a frame that are not counted yet. */
+const freePieces = 64
+
 /** The header of a frame of this many bytes. */
 export function writeFrameHeader(target: Uint8Array, offset: number, frameBytes: number): void {
   target[offset] = frameBytes >>> 24
@@ -33,15 +38,26 @@ export class FramingError extends Error {
 export class FrameDecoder {
   /** Set once the end mark came; later bytes are ignored. */
   ended = false
-  readonly #maxFrameBytes: number
+  #maxFrameBytes: number
   readonly #header = new Uint8Array(frameHeaderBytes)
   #headerBytes = 0
   #parts: Uint8Array[] = []
+  #whole = 0
   #missing = 0
   #length = 0
 
   constructor(maxFrameBytes: number) {
     this.#maxFrameBytes = maxFrameBytes
+  }
+
+  /** From the next frame on. */
+  limit(maxFrameBytes: number): void {
+    this.#maxFrameBytes = maxFrameBytes
+  }
+
+  /** The number of the frame that has come in part, counted from 1; 0 between two frames. */
+  get partial(): number {
+    return this.#headerBytes === 0 || this.ended ? 0 : this.#whole + 1
   }
 
   /** Adds received bytes and appends the frames that they complete to `frames`. Throws {@link FramingError} for a frame over the limit. */
@@ -61,6 +77,8 @@ export class FrameDecoder {
         this.#missing -= taken.length
         this.#parts.push(taken)
         if (this.#missing === 0) this.#finish(frames)
+        else if (this.#parts.length > freePieces + (this.#length - this.#missing) / smallPieceBytes)
+          this.#parts = [join(this.#parts, this.#length - this.#missing)]
       }
     }
   }
@@ -82,6 +100,7 @@ export class FrameDecoder {
   #finish(frames: Uint8Array[]): void {
     frames.push(this.#parts.length === 1 ? this.#parts[0]! : join(this.#parts, this.#length))
     this.#parts = []
+    this.#whole += 1
     this.#headerBytes = 0
   }
 }

@@ -6,7 +6,8 @@
  * not fit is refused with InvalidRequestBody, anything that is not such a frame ends the channel.
  *
  * Several requests are in flight at once (`maxInFlight` bounds what a peer may make the other side hold: beyond it
- * requests are answered ServerBusy). Order: notes and requests are handed over in the order sent; answers come as they
+ * requests are answered ServerBusy). A request counts until its answer has left, so that a peer that asks and never reads
+ * is not read from either. Order: notes and requests are handed over in the order sent; answers come as they
  * are ready.
  */
 import type { z } from 'zod'
@@ -94,6 +95,8 @@ export class Session<Theirs extends Side = Side, Mine extends Side = Side> {
   readonly #waiting = new Map<number, Waiting>()
   readonly #ended = new AbortController()
   #serving = 0
+  /** Set while more is queued here than the peer takes. */
+  #draining: Promise<void> | undefined
   #lastId = 0
 
   constructor(channel: Channel, theirs: Theirs, mine: Mine, handlers: Handlers<Mine>, limits: Limits) {
@@ -168,7 +171,12 @@ export class Session<Theirs extends Side = Side, Mine extends Side = Side> {
 
   /** Tells the other end something; no answer comes. False means back-pressure: see {@link Channel.send}. */
   note<K extends keyof Theirs['notes'] & string>(name: K, body: z.input<Theirs['notes'][K]>): boolean {
-    return this.#channel.send(encode([NOTE, name, body]))
+    return this.#send(encode([NOTE, name, body]))
+  }
+
+  /** Whether more is queued here than the peer takes: what it can do without is better not said now. */
+  get isFull(): boolean {
+    return this.#draining !== undefined
   }
 
   drained(options?: AbortOptions): Promise<void> {
@@ -216,12 +224,29 @@ export class Session<Theirs extends Side = Side, Mine extends Side = Side> {
     handler(parsed.data, this.remote)
   }
 
+  #send(frame: Uint8Array): boolean {
+    const isTaken = this.#channel.send(frame)
+    if (!isTaken && !this.isClosed)
+      this.#draining ??= this.#channel.drained().then(() => {
+        this.#draining = undefined
+      })
+    return isTaken
+  }
+
+  /** A request that does not count as in flight; nothing more is read before the peer has taken what it was told. */
+  #refuseUnserved(id: number, error: MeshError): void {
+    this.#refuse(id, error)
+    if (this.#draining === undefined) return
+    this.#channel.pause()
+    void this.#draining.then(() => this.#channel.resume())
+  }
+
   #onRequest(id: number, name: string, body: unknown): void {
-    if (this.#serving >= this.#limits.maxInFlight) return this.#refuse(id, new MeshError('ServerBusy'))
+    if (this.#serving >= this.#limits.maxInFlight) return this.#refuseUnserved(id, new MeshError('ServerBusy'))
     const shape = Object.hasOwn(this.#mine.calls, name) ? this.#mine.calls[name] : undefined
-    if (shape === undefined) return this.#refuse(id, new MeshError('UnsupportedVersion', unknownRequest(name)))
+    if (shape === undefined) return this.#refuseUnserved(id, new MeshError('UnsupportedVersion', unknownRequest(name)))
     const parsed = shape.request.safeParse(body)
-    if (!parsed.success) return this.#refuse(id, new MeshError('InvalidRequestBody', `${name}: ${firstIssue(parsed.error)}`))
+    if (!parsed.success) return this.#refuseUnserved(id, new MeshError('InvalidRequestBody', `${name}: ${firstIssue(parsed.error)}`))
     const handler = this.#handlers.calls[name as keyof Mine['calls']] as (request: unknown, context: object) => unknown
     this.#serving += 1
     void (async () => {
@@ -231,17 +256,18 @@ export class Session<Theirs extends Side = Side, Mine extends Side = Side> {
         // Refused alone: sent, it would end the channel with everything else on it.
         if (frame.length > this.#limits.maxFrameBytes)
           throw new MeshError('FrameTooLarge', `${name}: the answer is too large; ask for less at once.`)
-        this.#channel.send(frame)
+        this.#send(frame)
       } catch (error) {
         this.#refuse(id, toMeshError(error))
       } finally {
+        await this.#draining
         this.#serving -= 1
       }
     })()
   }
 
   #refuse(id: number, error: MeshError): void {
-    this.#channel.send(encode([REFUSAL, id, error.code, error.message]))
+    this.#send(encode([REFUSAL, id, error.code, error.message]))
   }
 }
 

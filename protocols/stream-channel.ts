@@ -43,6 +43,11 @@ const writeBytes = 256 << 10
 /** Bytes read while nobody takes frames. */
 const heldLimitBytes = 256 << 10
 
+/** A frame that has begun is whole within this, and a second more for each {@link slowBytes} that it may have; else its sender is gone, or holds memory here on purpose. */
+const frameMs = 60_000
+/** What the slowest line brings in a second. */
+const slowBytes = 16 << 10
+
 /** After a close what is queued has this long to leave; then the stream is cut. */
 const lingerMs = 10_000
 
@@ -51,7 +56,7 @@ export class StreamChannel implements Channel {
   remote: Remote
   readonly #duplex: ByteDuplex
   readonly #decoder: FrameDecoder
-  readonly #maxFrameBytes: number
+  #maxFrameBytes: number
   readonly #queue = new FrameQueue()
   readonly #frames: Uint8Array[] = []
   readonly #drainWaiters = new Set<() => void>()
@@ -66,6 +71,7 @@ export class StreamChannel implements Channel {
   #reason: CloseReason | undefined
   #finished = false
   #linger: ReturnType<typeof setTimeout> | undefined
+  #frameTimer: ReturnType<typeof setTimeout> | undefined
 
   constructor(duplex: ByteDuplex, remote: Remote, maxFrameBytes: number) {
     this.#duplex = duplex
@@ -139,6 +145,12 @@ export class StreamChannel implements Channel {
     })
   }
 
+  /** Larger frames may come, and be sent, from now on: a peer has shown who it is. */
+  allow(maxFrameBytes: number): void {
+    this.#maxFrameBytes = maxFrameBytes
+    this.#decoder.limit(maxFrameBytes)
+  }
+
   pause(): void {
     this.#pauses += 1
   }
@@ -158,6 +170,7 @@ export class StreamChannel implements Channel {
 
   #finish(reason: CloseReason): void {
     this.#reason = reason
+    clearTimeout(this.#frameTimer)
     this.#frames.length = 0
     for (const done of this.#drainWaiters) done()
     this.#drainWaiters.clear()
@@ -205,7 +218,21 @@ export class StreamChannel implements Channel {
       this.#deliver()
       return this.close('protocol-error')
     }
+    if (this.#decoder.partial !== 0 && this.#frameTimer === undefined) this.#timeFrame(this.#decoder.partial)
     this.#deliver()
+  }
+
+  /** Looks again when this frame must be whole. No frame costs a timer of its own while others follow in time. */
+  #timeFrame(frame: number): void {
+    const allowedMs = frameMs + (this.#maxFrameBytes / slowBytes) * 1000
+    this.#frameTimer = setTimeout(() => {
+      this.#frameTimer = undefined
+      const { partial } = this.#decoder
+      // What this side does not read cannot come.
+      if (partial === frame && !this.#streamPaused) this.close('protocol-error')
+      else if (partial !== 0) this.#timeFrame(partial)
+    }, allowedMs)
+    this.#frameTimer.unref?.()
   }
 
   #onEnd(): void {

@@ -17,6 +17,18 @@ const greetingMs = 8000
 /** A connection without a member at its other end is for enrolment, which takes a second. */
 const strangerMs = 30_000
 
+/** Connections whose other end has not greeted yet: room for a mesh that starts at once. The oldest is parted with for the next. */
+const maxStrangers = 1000
+
+/** Streams that may wait for the greeting of their connection: what a node opens as soon as it is connected. */
+const maxEarlyStreams = 64
+
+/** Certificates that one connection may show in vain: each costs the check of a signature. */
+const maxRefusals = 8
+
+/** Of a greeting, until it has shown who it is: a certificate and addresses. A list of revocations is larger. */
+const strangerFrameBytes = 64 * 1024
+
 /** Timers of Node hold at most 2^31 - 1 ms. */
 const maxTimerMs = 2 ** 31 - 1
 
@@ -31,6 +43,9 @@ interface Greeting {
   /** Resolves once the greeting has come to a result, or none came in time. */
   settled: Promise<void>
   settle: () => void
+  /** Streams that wait for it. */
+  waiting: number
+  refusals: number
   timers: ReturnType<typeof setTimeout>[]
 }
 
@@ -58,6 +73,8 @@ export class Gate {
   readonly #membership: Membership
   readonly #peers = new Map<PeerIdText, Peer>()
   readonly #forgetChanges: () => void
+  /** In the order in which they came. */
+  readonly #strangers = new Set<Connection>()
   #stopped = false
 
   constructor(options: GateOptions) {
@@ -89,12 +106,16 @@ export class Gate {
     return [...this.#peers.keys()].filter((peer) => this.certificateOf(peer) !== undefined)
   }
 
-  /** Waits for the greeting. Rejects with AuthenticationFailed when the other end is no member. */
+  /** Waits for the greeting. Rejects with AuthenticationFailed when the other end is no member, ServerBusy when too much waits already. */
   async member(connection: Connection): Promise<Certificate> {
     const peer = connection.remotePeer.toString()
     const at = this.certificateOf(peer)
     if (at !== undefined) return at
-    await this.#greetingOf(connection).settled
+    const greeting = this.#greetingOf(connection)
+    if (greeting.waiting >= maxEarlyStreams) throw new MeshError('ServerBusy', 'Too many streams wait for the greeting; greet first.')
+    greeting.waiting += 1
+    await greeting.settled
+    greeting.waiting -= 1
     const certificate = this.certificateOf(peer)
     if (certificate !== undefined) return certificate
     const trouble = this.#peers.get(peer)?.trouble
@@ -105,9 +126,19 @@ export class Gate {
     if (this.#stopped) return
     const greeting = this.#greetingOf(connection)
     if (connection.direction === 'outbound') void this.#greet(greeting)
+    else if (this.certificateOf(greeting.peer) === undefined) this.#admitStranger(connection)
+  }
+
+  #admitStranger(connection: Connection): void {
+    this.#strangers.add(connection)
+    if (this.#strangers.size <= maxStrangers) return
+    const [oldest] = this.#strangers
+    this.#strangers.delete(oldest!)
+    oldest!.abort(new Error('Too many peers have not greeted.'))
   }
 
   closed(connection: Connection): void {
+    this.#strangers.delete(connection)
     const name = connection.remotePeer.toString()
     const peer = this.#peers.get(name)
     const greeting = peer?.greetings.get(connection)
@@ -124,14 +155,18 @@ export class Gate {
   /** The side that was dialled. */
   accept(stream: Stream, connection: Connection): void {
     const greeting = this.#greetingOf(connection)
-    const session = serverSession(helloProtocol, this.#channel(stream, greeting), {
+    const channel = this.#channel(stream, greeting, strangerFrameBytes)
+    const session = serverSession(helloProtocol, channel, {
       calls: {
         hello: async (request) => {
           try {
             const certificate = await this.#membership.judge(request.certificate, greeting.peer)
             this.#admit(greeting, certificate, request.addresses)
+            channel.allow(helloProtocol.maxFrameBytes)
           } catch (error) {
             this.#refuse(greeting, toMeshError(error).message)
+            greeting.refusals += 1
+            if (greeting.refusals >= maxRefusals) connection.abort(new Error('Too many certificates that do not hold.'))
             throw error
           } finally {
             greeting.settle()
@@ -188,8 +223,8 @@ export class Gate {
     }
   }
 
-  #channel(stream: Stream, greeting: Greeting): StreamChannel {
-    return new StreamChannel(duplexOf(stream), { peer: greeting.peer, roles: [] }, helloProtocol.maxFrameBytes)
+  #channel(stream: Stream, greeting: Greeting, maxFrameBytes = helloProtocol.maxFrameBytes): StreamChannel {
+    return new StreamChannel(duplexOf(stream), { peer: greeting.peer, roles: [] }, maxFrameBytes)
   }
 
   #greetingOf(connection: Connection): Greeting {
@@ -206,7 +241,7 @@ export class Gate {
     const part = setTimeout(() => this.#partWithStranger(connection), strangerMs)
     giveUp.unref()
     part.unref()
-    const greeting: Greeting = { connection, peer: name, session: undefined, settled, settle, timers: [giveUp, part] }
+    const greeting: Greeting = { connection, peer: name, session: undefined, settled, settle, waiting: 0, refusals: 0, timers: [giveUp, part] }
     peer.greetings.set(connection, greeting)
     // A connection that closed before it was heard of here says so no more.
     if (connection.status !== 'open') this.closed(connection)
@@ -226,6 +261,7 @@ export class Gate {
     if (trouble !== undefined) return this.#refuse(greeting, trouble)
     if (peer.certificate === undefined || certificate.serial >= peer.certificate.serial) peer.certificate = certificate
     peer.trouble = undefined
+    this.#strangers.delete(greeting.connection)
     clearTimeout(peer.expiry)
     const leftMs = peer.certificate.expires - this.#membership.now()
     peer.expiry = setTimeout(() => this.#recheck(greeting.peer), Math.min(leftMs, maxTimerMs))
