@@ -241,7 +241,16 @@ export class Gate {
     const part = setTimeout(() => this.#partWithStranger(connection), strangerMs)
     giveUp.unref()
     part.unref()
-    const greeting: Greeting = { connection, peer: name, session: undefined, settled, settle, waiting: 0, refusals: 0, timers: [giveUp, part] }
+    const greeting: Greeting = {
+      connection,
+      peer: name,
+      session: undefined,
+      settled,
+      settle,
+      waiting: 0,
+      refusals: 0,
+      timers: [giveUp, part],
+    }
     peer.greetings.set(connection, greeting)
     // A connection that closed before it was heard of here says so no more.
     if (connection.status !== 'open') this.closed(connection)

@@ -54,6 +54,20 @@ describe('framing', () => {
     ).toEqual(frames)
   })
 
+  it('S1: holds little more than its bytes of a frame that comes byte by byte', () => {
+    const bytes = 1 << 20
+    const decoder = new FrameDecoder(bytes)
+    const frames: Uint8Array[] = []
+    decoder.push(new Uint8Array([0, 0x10, 0, 0]), frames)
+    const before = process.memoryUsage().heapUsed
+    for (let at = 0; at < bytes - 1; at += 1) decoder.push(new Uint8Array([at]), frames)
+    // A view of each byte would be 100 MiB and more.
+    expect((process.memoryUsage().heapUsed - before) / 2 ** 20).toBeLessThan(60)
+    decoder.push(new Uint8Array([7]), frames)
+    expect(frames).toHaveLength(1)
+    expect(frames[0]!.every((byte, at) => byte === (at === bytes - 1 ? 7 : at & 255))).toBe(true)
+  })
+
   it('hands out the queue in pieces of at most the asked size, losing nothing', () => {
     fc.assert(
       fc.property(framesArbitrary, fc.integer({ min: 1, max: 700 }), (frames, maxBytes) => {
