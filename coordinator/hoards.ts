@@ -3,6 +3,7 @@
  * most, as many as can be used and at most half of what each holds.
  */
 import { fits, type Room, take } from '../protocols/model/resources.ts'
+import { ageMs } from './clock.ts'
 import { attemptOf } from './lease.ts'
 import { isExcluded } from './missing-program.ts'
 import { suits } from './room.ts'
@@ -23,7 +24,7 @@ interface Hungry {
 
 /** Some machines wait with nothing ready for them: takes back for them what others hold unstarted. */
 export function shareUnstarted(turn: Turn, pool: Pool): void {
-  if (turn.now - pool.sharedAt < shareEveryMs) return
+  if (ageMs(pool.sharedAt, turn.now) < shareEveryMs) return
   const hungry = hungryIn(pool)
   if (hungry.length === 0) return
   pool.sharedAt = turn.now
@@ -53,7 +54,7 @@ function hoardsOf(turn: Turn, pool: Pool, hungry: ReadonlySet<Machine>): { machi
   const hoards: { machine: Machine; spare: Lease[] }[] = []
   for (const { machine, leases } of pool.nodes.values()) {
     if (leases.size === 0 || hungry.has(machine)) continue
-    const spare = [...leases].filter((lease) => mayRetract(lease) && turn.now - lease.grantTime >= retractAfterMs)
+    const spare = [...leases].filter((lease) => mayRetract(lease) && ageMs(lease.grantTime, turn.now) >= retractAfterMs)
     if (spare.length > 0) hoards.push({ machine, spare })
   }
   return hoards.sort((a, b) => b.spare.length - a.spare.length)

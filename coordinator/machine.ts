@@ -5,6 +5,7 @@
  */
 import { toMeshError } from '../protocols/errors.ts'
 import { onAddTaskArray } from './arrays.ts'
+import { isJump } from './clock.ts'
 import type { Effect, Event } from './events.ts'
 import {
   endIfDone,
@@ -17,16 +18,11 @@ import {
   onTerminateTask,
   onUpdateJob,
 } from './jobs.ts'
-import { expire, forgetMachine, onClaim, onGone, onHeartbeat, onHello, onReport, onReturned, onStarted, onUploading } from './machines.ts'
+import { countAnew, expire, forgetMachine, onClaim, onGone, onHeartbeat, onHello, onReport, onReturned, onStarted, onUploading } from './machines.ts'
 import { allocate, onAddPool, onDeletePool, onReserved, onResizePool } from './pools.ts'
 import { settle } from './settle.ts'
 import type { State } from './state.ts'
 import { refuse, type Turn } from './turn.ts'
-
-/** How often the shell sends `tick`. */
-export const tickMs = 1000
-/** A gap between ticks that shows that this process, not its workers, was stopped (L3). */
-const stallMs = 5 * tickMs
 
 /** One event. Never throws for what a peer or user sent: bad requests are refused. */
 export function step(state: State, event: Event, now: number): Effect[] {
@@ -112,7 +108,7 @@ function handle(turn: Turn, event: Event): void {
 
 function onTick(turn: Turn): void {
   const { state, now } = turn
-  if (now - state.lastTick > stallMs) for (const machine of state.machines.values()) machine.lastHeard = now
+  if (isJump(state.lastTick, now)) countAnew(turn)
   state.lastTick = now
   expire(turn)
   limitJobs(turn)

@@ -302,6 +302,16 @@ export function forgetMachine(turn: Turn, machine: Machine): void {
   turn.out.push({ kind: 'del', key: machineKey(machine.peer) })
 }
 
+/** Every lease gets a full window, and what waits for a time waits from now on: nobody was silent, this clock has jumped (L3). */
+export function countAnew(turn: Turn): void {
+  for (const machine of turn.state.machines.values()) {
+    machine.lastHeard = turn.now
+    machine.refusals.clear()
+    if (machine.parked !== undefined) machine.parked.until = turn.now + machine.parked.claim.waitMs
+    for (const node of machine.nodes.values()) node.askAgainAt = 0
+  }
+}
+
 /**
  * Ends leases of silent machines and claims that have waited long enough. A session that nothing came from for as long
  * as a short lease lasts is over, whether or not its connection has noticed: nothing new is given to it. The machine

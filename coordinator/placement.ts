@@ -7,6 +7,7 @@
 
 import { maxGrants } from '../protocols/leases.ts'
 import { fits, type Room, take } from '../protocols/model/resources.ts'
+import { ageMs } from './clock.ts'
 import { isExcluded } from './missing-program.ts'
 import { queuedIn, shift } from './queue.ts'
 import { suits, wholeOf } from './room.ts'
@@ -133,7 +134,7 @@ export function planGangs(state: State, pool: Pool, now: number): GangPlan {
       for (const node of nodes) taken.add(node)
       starting.set(job, (starting.get(job) ?? 0) + 1)
       plan.start.push({ task, nodes })
-    } else if (holder === undefined && now - task.readySince >= gangAgeMs && usable.length >= size) {
+    } else if (holder === undefined && ageMs(task.readySince, now) >= gangAgeMs && usable.length >= size) {
       holder = { task, nodes: new Set(preferHeld(usable, task).slice(0, size)) }
       for (const node of holder.nodes) taken.add(node)
     }

@@ -2,6 +2,7 @@
 import { attemptKey, foldId } from '../protocols/ids.ts'
 import type { JobBrief } from '../protocols/leases.ts'
 import { offerIntervalMs } from '../protocols/offers.ts'
+import { ageMs } from './clock.ts'
 import type { GrantRef } from './events.ts'
 import { mayRetract, retract, shareUnstarted } from './hoards.ts'
 import { attemptOf, grant } from './lease.ts'
@@ -126,7 +127,7 @@ export function repeatClaim(turn: Turn, machine: Machine, replyTo: number, reque
 }
 
 function offer(turn: Turn, pool: Pool): void {
-  if (turn.now - pool.lastOfferAt < offerIntervalMs) return
+  if (ageMs(pool.lastOfferAt, turn.now) < offerIntervalMs) return
   pool.lastOfferAt = turn.now
   turn.out.push({ kind: 'offer', poolId: pool.row.spec.id, pending: readyIn(pool) })
 }

@@ -42,7 +42,7 @@ export function startBlobExchange(options: {
   log?: StoreLog
   now?: () => number
 }): BlobExchange {
-  const { wire, store, tracker = new Tracker(), homePeer, log, now = Date.now } = options
+  const { wire, store, tracker = new Tracker(), homePeer, log, now = () => performance.now() } = options
   const sessions = new BlobSessions(wire)
   const pusher = new Pusher(store, sessions)
   const liars = new Map<PeerIdText, number>()

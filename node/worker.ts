@@ -22,6 +22,7 @@ import type { Handlers } from '../protocols/rpc.ts'
 import { heldRetryMs } from './intake.ts'
 import type { FindAttempt } from './ports.ts'
 import { runTask } from './runner.ts'
+import { steadyClock } from './steady-clock.ts'
 import { Claimer } from './worker/claimer.ts'
 import { ComputeNodes } from './worker/compute-nodes.ts'
 import type { Worker, WorkerOptions, WorkerStatus } from './worker/contract.ts'
@@ -63,7 +64,7 @@ class Shell implements Worker {
 
   constructor(options: WorkerOptions) {
     this.#options = options
-    this.#now = options.now ?? Date.now
+    this.#now = options.now ?? steadyClock()
     this.#random = options.random ?? Math.random
     const { journal, log, wire, coordinator } = options
     const common = { meshId: options.meshId, now: this.#now, random: this.#random, log }

@@ -4,7 +4,8 @@
  * performed. A crash loses the batch under way or only what was to be performed after it.
  */
 import type { Effect, Event, GrantRef } from '../../coordinator/events.ts'
-import { endTurn, step, tickMs } from '../../coordinator/machine.ts'
+import { tickMs } from '../../coordinator/clock.ts'
+import { endTurn, step } from '../../coordinator/machine.ts'
 import type { State } from '../../coordinator/state.ts'
 import { attemptKey } from '../../protocols/ids.ts'
 import type { Claim, Hello, JobBrief, Report, Verdict, Welcome } from '../../protocols/leases.ts'

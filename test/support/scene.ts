@@ -4,7 +4,8 @@
  * each event.
  */
 import type { ControlEvent, Effect, Event } from '../../coordinator/events.ts'
-import { endTurn, step, tickMs } from '../../coordinator/machine.ts'
+import { tickMs } from '../../coordinator/clock.ts'
+import { endTurn, step } from '../../coordinator/machine.ts'
 import { meshKey } from '../../coordinator/rows.ts'
 import { newState, type State } from '../../coordinator/state.ts'
 import { encode } from '../../protocols/codec.ts'
