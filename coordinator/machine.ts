@@ -18,7 +18,19 @@ import {
   onTerminateTask,
   onUpdateJob,
 } from './jobs.ts'
-import { countAnew, expire, forgetMachine, onClaim, onGone, onHeartbeat, onHello, onReport, onReturned, onStarted, onUploading } from './machines.ts'
+import {
+  countAnew,
+  expire,
+  forgetMachine,
+  onClaim,
+  onGone,
+  onHeartbeat,
+  onHello,
+  onReport,
+  onReturned,
+  onStarted,
+  onUploading,
+} from './machines.ts'
 import { allocate, onAddPool, onDeletePool, onReserved, onResizePool } from './pools.ts'
 import { settle } from './settle.ts'
 import type { State } from './state.ts'

@@ -121,7 +121,9 @@ export class Host implements Wire {
     node.addEventListener('connection:open', (event) => this.#gate.opened(event.detail))
     node.addEventListener('connection:close', (event) => this.#onClosed(event.detail))
     node.addEventListener('peer:discovery', (event) => this.#onSighted(event.detail.id, event.detail.multiaddrs.map(String)))
-    await node.handle(helloProtocol.protocol, (stream, connection) => this.#gate.accept(stream, connection), { maxInboundStreams: maxStrangerStreams })
+    await node.handle(helloProtocol.protocol, (stream, connection) => this.#gate.accept(stream, connection), {
+      maxInboundStreams: maxStrangerStreams,
+    })
     await startNode(node, listen)
     this.#gossip.pubsub.addEventListener('gossipsub:message', (event) => {
       const { msg } = event.detail

@@ -24,6 +24,7 @@ import { reachMembers } from './reach-members.ts'
 import { removeTree } from './remove-tree.ts'
 import { freeDiskMiB, lend, measureMachine } from './resources.ts'
 import { createStaging } from './staging.ts'
+import { steadyClock } from './steady-clock.ts'
 import { useHashPool } from './store/hash-pool.ts'
 import { type BlobStore, openStore } from './store/store.ts'
 import type { Worker } from './worker/contract.ts'
@@ -176,6 +177,7 @@ export async function startNode(options: NodeOptions): Promise<MeshNode> {
       directories,
       journal,
       log: logger,
+      now: steadyClock(),
       // It would part with a stranger every half minute.
       removed: letFounderGo,
     })

@@ -22,7 +22,6 @@ import type { Handlers } from '../protocols/rpc.ts'
 import { heldRetryMs } from './intake.ts'
 import type { FindAttempt } from './ports.ts'
 import { runTask } from './runner.ts'
-import { steadyClock } from './steady-clock.ts'
 import { Claimer } from './worker/claimer.ts'
 import { ComputeNodes } from './worker/compute-nodes.ts'
 import type { Worker, WorkerOptions, WorkerStatus } from './worker/contract.ts'
@@ -64,7 +63,7 @@ class Shell implements Worker {
 
   constructor(options: WorkerOptions) {
     this.#options = options
-    this.#now = options.now ?? steadyClock()
+    this.#now = options.now ?? Date.now
     this.#random = options.random ?? Math.random
     const { journal, log, wire, coordinator } = options
     const common = { meshId: options.meshId, now: this.#now, random: this.#random, log }
@@ -234,7 +233,7 @@ class Shell implements Worker {
     const { unit, failure } = read
     if (failure !== undefined) {
       this.#units.add(unit)
-      const time = this.#now()
+      const time = Date.now()
       return this.#finish(unit, { failureInfo: failure, startTime: time, endTime: time })
     }
     if (!this.#nodes.ledger.couldFit(nodeId, unit)) return this.#link.renew(`${unit.key} does not fit on ${nodeId}`)
@@ -265,7 +264,7 @@ class Shell implements Worker {
     const begun = this.#now()
     const node = nodeFacts(this.#options, this.#machine, unit.nodeId, work.job)
     const outcome = await runTask(
-      { ...this.#options, now: this.#now },
+      { ...this.#options, now: Date.now },
       { attempt: unit.attempt, node, ...this.#nodes.ledger.memoryOf(unit.nodeId, unit), ...work },
       {
         placed: (paths) => {

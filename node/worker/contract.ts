@@ -30,7 +30,7 @@ export interface WorkerOptions {
   account?: { name: string; url: string }
   /** Name of the user that tasks run as (USER). */
   taskUser?: string
-  /** Milliseconds since 1970. */
+  /** Milliseconds, to wait and to measure silence by: a clock that nobody sets (steady-clock.ts). The wall clock if absent. */
   now?: () => number
   /** From 0 to below 1. */
   random?: () => number

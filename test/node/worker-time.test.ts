@@ -1,4 +1,5 @@
 import { beforeEach, describe, expect, it, vi } from 'vitest'
+import { steadyClock } from '../../node/steady-clock.ts'
 import { encodeOffer, offersTopic } from '../../protocols/offers.ts'
 import type { Reservation } from '../../protocols/pools.ts'
 import { brief, type FakeCoordinator, grantOf } from '../support/worker/fake-coordinator.ts'
@@ -43,6 +44,22 @@ describe('time', () => {
     await until(() => coordinator.hellos.length === 2)
     expect(h.inventory()).toEqual(['a running'])
     expect(h.worker.maxLagMs()).toBeGreaterThan(3_500_000)
+  })
+
+  it.each([5, -5])('L3: a wall clock that is set by %d hours ends neither the session nor a task', async (hours) => {
+    h.worker = h.newWorker({ now: steadyClock() })
+    coordinator.briefs = [{ ...brief, disconnect: { replace: true, stopOnClient: true, lostAfterMs: 60_000 } }]
+    await h.connected()
+    coordinator.give(grantOf('A'))
+    const a = await executor.program('A')
+    vi.setSystemTime(Date.now() + hours * 3_600_000)
+    for (let n = 1; n < 4; n += 1) {
+      await vi.advanceTimersByTimeAsync(5000)
+      await until(() => coordinator.heartbeats.length === n)
+    }
+    expect(h.worker.status().connected).toBe(true)
+    expect(coordinator.hellos).toHaveLength(1)
+    expect(a.killed).toBe(false)
   })
 
   it('L7: a machine that was stopped starts nothing that may have been taken back, before it has said hello again', async () => {

@@ -3,8 +3,9 @@
  * out, one line an effect. Rows go to a map, from which `restart` makes the memory anew. The memory is checked after
  * each event.
  */
-import type { ControlEvent, Effect, Event } from '../../coordinator/events.ts'
+
 import { tickMs } from '../../coordinator/clock.ts'
+import type { ControlEvent, Effect, Event } from '../../coordinator/events.ts'
 import { endTurn, step } from '../../coordinator/machine.ts'
 import { meshKey } from '../../coordinator/rows.ts'
 import { newState, type State } from '../../coordinator/state.ts'
@@ -303,9 +304,17 @@ export class Scene {
     return this.do({ kind: 'tick' })
   }
 
+  /** The clock is set; machines and the coordinator go on as before. */
+  set(seconds: number): string[] {
+    this.now += seconds * 1000
+    this.#beatAt += seconds * 1000
+    return this.tick(1)
+  }
+
   /** The coordinator's process dies and starts again from its rows; every connection is gone. */
   restart(downSeconds = 0): void {
     this.now += downSeconds * 1000
+    this.#beatAt = Math.min(this.#beatAt, this.now)
     this.state = restoreFrom(this.rows, self, this.now)
     sanityCheck(this.state)
     for (const name of this.#sessions.keys()) this.#silent.add(name)

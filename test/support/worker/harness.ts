@@ -46,7 +46,7 @@ export class Harness {
   readonly journal = new FakeJournal()
   worker: Worker = this.newWorker()
 
-  newWorker(): Worker {
+  newWorker(options: { now?: () => number } = {}): Worker {
     const { coordinator, executor, threads, staging, directories, journal } = this
     return createWorker({
       wire: coordinator.wire,
@@ -61,6 +61,7 @@ export class Harness {
       log: silentLog,
       now: () => Date.now(),
       random: () => 0,
+      ...options,
       machine: () => ({
         name: 'machine',
         class: 'dedicated',
