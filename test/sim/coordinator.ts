@@ -3,8 +3,8 @@
  * are stepped through together, their rows become one batch, and only when that is on the disk are the other effects
  * performed. A crash loses the batch under way or only what was to be performed after it.
  */
-import type { Effect, Event, GrantRef } from '../../coordinator/events.ts'
 import { tickMs } from '../../coordinator/clock.ts'
+import type { Effect, Event, GrantRef } from '../../coordinator/events.ts'
 import { endTurn, step } from '../../coordinator/machine.ts'
 import type { State } from '../../coordinator/state.ts'
 import { attemptKey } from '../../protocols/ids.ts'
