@@ -19,8 +19,9 @@ const format = 'batchmesh node journal 1'
 /**
  * Outcomes wait so long for their fsync, because most are acknowledged within it and then need none: on one disk with
  * the coordinator every fsync slows its own. A crash within it costs no more than one that much earlier: the task runs again.
+ * Several times what a busy worker gathers reports for (worker/reporter.ts), so that the coordinator's fsync fits in.
  */
-const gatherMs = 20
+const gatherMs = 100
 
 const finishedSchema = z.object({ attempt: attemptSchema, nodeId: z.string(), outcome: outcomeSchema })
 /** An attempt that has ended here and whose report is not acknowledged. */

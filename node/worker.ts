@@ -69,7 +69,7 @@ class Shell implements Worker {
     const common = { meshId: options.meshId, now: this.#now, random: this.#random, log }
     this.#machine = options.machine()
     this.#kept = new KeptJobs(options, this.#units, this.#briefs)
-    this.#reporter = new Reporter(log, (unit) => this.#acknowledged(unit))
+    this.#reporter = new Reporter({ log, isBusy: () => this.#units.isAnyWaiting, verdict: (unit) => this.#acknowledged(unit) })
     this.#offers = new OfferListener(wire, options.meshId, (poolId) => {
       this.#nodes.unholdPool(poolId)
       this.#claimer.wake()

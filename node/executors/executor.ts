@@ -28,6 +28,9 @@ const uidRanges = 0x1000
 
 const lanesPrefix = 'lanes-'
 
+/** More idle lanes than could run at once are no use. Asked once: each time reads files of the system. */
+const maxIdleLanes = 2 * availableParallelism()
+
 export interface ExecutorOptions {
   /** A directory of the node for its pipes and its lanes' temporary files; made, private to the node's user. */
   runDir: string
@@ -271,8 +274,7 @@ class LanePool implements TaskExecutor {
     const timer = setTimeout(() => this.#evict(this.#idle.findIndex((idle) => idle.lane === lane)), this.#options.idleMs ?? 60_000)
     timer.unref()
     this.#idle.push({ jobUid, lane, timer })
-    // More idle lanes than could run at once are no use.
-    if (this.#idle.length > 2 * availableParallelism()) this.#evict(0)
+    if (this.#idle.length > maxIdleLanes) this.#evict(0)
   }
 
   #evict(at: number): void {

@@ -20,6 +20,8 @@ const maxUnderWay = 2
  * writing is then shared by some ten no-op tasks. After a pause it speaks at once.
  */
 const gatherMs = 5
+/** As long as tasks wait here to be started no job is at its end, and nobody waits for a single report: longer. */
+const busyGatherMs = 20
 /** A report that was not taken is sent again after this: the coordinator was busy, or slow. */
 const retryMs = 1000
 /** Attempts in one note: the protocol's bound. */
@@ -27,9 +29,15 @@ const maxNoted = 4096
 /** Outcomes of one request, unless it is a single one: keeps the frame far below the protocol's limit. */
 const maxBatchBytes = 8 << 20
 
+export interface ReporterParts {
+  log: Log
+  /** Whether tasks wait here to be started. */
+  isBusy(): boolean
+  verdict(unit: Unit, verdict: Verdict): void
+}
+
 export class Reporter {
-  readonly #log: Log
-  readonly #verdict: (unit: Unit, verdict: Verdict) => void
+  readonly #parts: ReporterParts
   #session: LeaseSession | undefined
   readonly #reports = new Set<Unit>()
   #started = new Set<Unit>()
@@ -41,9 +49,8 @@ export class Reporter {
   #lastFlush = Number.NEGATIVE_INFINITY
   #retry: NodeJS.Timeout | undefined
 
-  constructor(log: Log, verdict: (unit: Unit, verdict: Verdict) => void) {
-    this.#log = log
-    this.#verdict = verdict
+  constructor(parts: ReporterParts) {
+    this.#parts = parts
   }
 
   /** An inventory is being made: it says all that waited to be noted. */
@@ -95,7 +102,7 @@ export class Reporter {
   #schedule(mostMs = 0): void {
     if (this.#session === undefined) return
     const now = performance.now()
-    const due = Math.max(now + mostMs, this.#lastFlush + gatherMs)
+    const due = Math.max(now + mostMs, this.#lastFlush + (this.#parts.isBusy() ? busyGatherMs : gatherMs))
     if (this.#due !== undefined && this.#due <= due) return
     this.#due = due
     clearTimeout(this.#timer)
@@ -156,13 +163,13 @@ export class Reporter {
       // Also when the session has ended meanwhile: what was taken was taken.
       for (const [index, unit] of batch.entries()) {
         const verdict = verdicts[index]
-        if (verdict !== undefined) this.#verdict(unit, verdict)
+        if (verdict !== undefined) this.#parts.verdict(unit, verdict)
       }
       failpoint('worker.report.noted')
       if (verdicts.length < batch.length) this.#again(session, batch.slice(verdicts.length))
     } catch (error) {
       if (this.#session !== session) return
-      this.#log.warn({ err: error, reports: batch.length }, 'reports were not taken; they are sent again')
+      this.#parts.log.warn({ err: error, reports: batch.length }, 'reports were not taken; they are sent again')
       this.#again(session, batch)
     } finally {
       if (this.#session === session) {

@@ -51,6 +51,11 @@ export class Units {
     return this.#lines.get(nodeId) ?? []
   }
 
+  /** Whether tasks wait to be started. */
+  get isAnyWaiting(): boolean {
+    return this.#lines.size > 0
+  }
+
   /** Nodes for which tasks wait. */
   waitedFor(): Iterable<string> {
     return this.#lines.keys()
