@@ -36,7 +36,7 @@ export interface Candidate {
 export function candidates(store: Store, job: Job, wanted: Wanted, size: number): AsyncGenerator<Candidate[]> {
   const isCompleted = wanted.state === 'completed' || wanted.result !== undefined
   if (job.forgotten && isCompleted) return batched(fromStatuses(store, job, wanted), size)
-  return batched(merged(ownTasks(store, job, wanted), arrayTasks(job, wanted)), size)
+  return batched(merged(ownTasks(store, job, wanted, size), arrayTasks(job, wanted)), size)
 }
 
 async function* batched(source: AsyncIterable<Candidate>, size: number): AsyncGenerator<Candidate[]> {
@@ -71,11 +71,11 @@ function mayBe(mark: Mark, { state, result }: Wanted): boolean {
 
 // --- tasks that were added one by one -------------------------------------------------------------------------------
 
-function ownTasks(store: Store, job: Job, wanted: Wanted): AsyncIterable<Candidate> | Iterable<Candidate> {
+function ownTasks(store: Store, job: Job, wanted: Wanted, size: number): AsyncIterable<Candidate> | Iterable<Candidate> {
   const isAll = wanted.state === undefined && wanted.result === undefined
   if (isAll || job.forgotten) return fromSpecs(store, job, wanted)
   if (wanted.state === 'running') return wanted.result === undefined ? sorted(runningIds(job), wanted) : []
-  if (job.roll.isAscending) return fromRoll(job, wanted)
+  if (job.roll.isAscending) return fromRoll(store, job, wanted, size)
   return atMost(job, wanted) > maxPicked ? fromSpecs(store, job, wanted) : sorted(wantedIds(job, wanted), wanted)
 }
 
@@ -93,14 +93,30 @@ function* sorted(ids: Iterable<string>, { after = '' }: Wanted): Generator<Candi
   for (const id of [...ids].filter((text) => text > after).sort()) yield { id }
 }
 
-/** Where ids come in the order of submission, as numbered ones do, a page costs no more than itself. */
-function* fromRoll(job: Job, wanted: Wanted): Generator<Candidate> {
-  for (const id of wantedIds(job, wanted, wanted.after === undefined ? 0 : job.roll.firstAfter(wanted.after))) yield { id }
+/**
+ * Where ids come in the order of submission, as numbered ones do, a page costs no more than itself. Those of a batch that
+ * lie close together are read as one range, which takes a quarter of the time that single rows take.
+ */
+async function* fromRoll(store: Store, job: Job, wanted: Wanted, size: number): AsyncGenerator<Candidate> {
+  const { roll } = job
+  const passes = (mark: Mark) => mayBe(mark, wanted)
+  let n = wanted.after === undefined ? 0 : roll.firstAfter(wanted.after)
+  for (;;) {
+    const batch = new Set<string>()
+    const first = roll.nextMarked(n, passes)
+    for (n = first; n < roll.size && batch.size < size; n = roll.nextMarked(n + 1, passes)) batch.add(foldId(roll.idAt(n)))
+    if (batch.size === 0) return
+    if (n - first > 2 * batch.size) for (const id of batch) yield { id }
+    else {
+      const range = { gte: specKey(job.uid, foldId(roll.idAt(first))), lt: `${specPrefix(job.uid)}\uffff`, limit: n - first }
+      for await (const [key, spec] of store.scan(range)) if (batch.has(taskOfKey(key))) yield { id: taskOfKey(key), spec }
+    }
+  }
 }
 
-function* wantedIds({ roll }: Job, wanted: Wanted, from = 0): Generator<string> {
+function* wantedIds({ roll }: Job, wanted: Wanted): Generator<string> {
   const passes = (mark: Mark) => mayBe(mark, wanted)
-  for (let n = roll.nextMarked(from, passes); n < roll.size; n = roll.nextMarked(n + 1, passes)) yield foldId(roll.idAt(n))
+  for (let n = roll.nextMarked(0, passes); n < roll.size; n = roll.nextMarked(n + 1, passes)) yield foldId(roll.idAt(n))
 }
 
 async function* fromSpecs(store: Store, job: Job, wanted: Wanted): AsyncGenerator<Candidate> {

@@ -29,6 +29,9 @@ export interface Store {
   close(): Promise<void>
 }
 
+/** Rows that a scan takes from the database at once: a row alone would cost more to fetch than to read. */
+const scanned = 256
+
 /** Opens the store in a directory, which one process at a time may use. Rejects with a sentence on what is wrong. */
 export async function openLevelStore(directory: string): Promise<Store> {
   const level = new Level<string, Uint8Array>(directory, { keyEncoding: 'utf8', valueEncoding: 'view' })
@@ -52,7 +55,14 @@ export async function openLevelStore(directory: string): Promise<Store> {
     },
     get: (key) => level.get(key),
     getMany: (keys) => level.getMany([...keys]),
-    scan: (range) => level.iterator(range),
+    async *scan(range) {
+      const rows = level.iterator(range)
+      try {
+        for (let page = await rows.nextv(scanned); page.length > 0; page = await rows.nextv(scanned)) yield* page
+      } finally {
+        await rows.close()
+      }
+    },
     clear: (range) => level.clear(range),
     close: () => level.close(),
   }

@@ -3,12 +3,12 @@
 import { decode } from '../protocols/codec.ts'
 import type { TaskEvent } from '../protocols/control.ts'
 import { foldId } from '../protocols/ids.ts'
-import { type TaskSpec, type TaskView, taskSpecSchema } from '../protocols/model/task.ts'
+import type { TaskSpec, TaskView } from '../protocols/model/task.ts'
 import { type Candidate, candidates, chunk, type Wanted } from './candidates.ts'
 import { type SpecRow, type StatusRow, specKey, statusKey } from './rows.ts'
 import type { Job, Place, State } from './state.ts'
 import type { Store } from './store.ts'
-import { placeOf, specAt } from './task-book.ts'
+import { isPristine, placeOf, specAt } from './task-book.ts'
 import { viewTask } from './view.ts'
 
 /** Even a small page may have to look at more tasks than it shows. */
@@ -33,12 +33,12 @@ export async function readTask(store: Store, job: Job, taskId: string): Promise<
   return found?.[1]
 }
 
-/** What is not at hand of some tasks' rows is read; a task that has none is left out. */
+/** What is not at hand of some tasks' rows is read; a task that has none is left out. One that nothing has happened to has no status row. */
 async function readAll(store: Store, job: Job, batch: readonly Candidate[]): Promise<[id: string, rows: TaskRows][]> {
   const keys = new Set<string>()
   for (const { id, place, spec, status } of batch) {
     if (place === undefined && spec === undefined) keys.add(specKey(job.uid, id))
-    if (status === undefined) keys.add(statusKey(job.uid, id))
+    if (status === undefined && !isPristine(job, id, place)) keys.add(statusKey(job.uid, id))
   }
   const rows = await store.getMany([...keys])
   const read = new Map([...keys].map((key, i) => [key, rows[i]]))
@@ -55,7 +55,8 @@ async function readAll(store: Store, job: Job, batch: readonly Candidate[]): Pro
 
 function readSpecRow(bytes: Uint8Array): Omit<TaskRows, 'status'> {
   const row = decode(bytes) as SpecRow
-  return { spec: taskSpecSchema.parse(decode(row.spec)), creationTime: row.creationTime, bytes: bytes.length }
+  // Checked when it was written.
+  return { spec: decode(row.spec) as TaskSpec, creationTime: row.creationTime, bytes: bytes.length }
 }
 
 function specOfArray(place: Place): Omit<TaskRows, 'status'> {
