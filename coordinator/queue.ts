@@ -110,11 +110,11 @@ export function peek(queue: Queue): Task | undefined {
 
 /** Takes out the task that {@link peek} shows. */
 export function shift(queue: Queue): Task | undefined {
-  let task = peek(queue)
+  const task = peek(queue)
   if (task === undefined) return undefined
   const entry = queue.fresh[queue.head]
   if (queue.again.length > 0) queue.again.pop()
-  else if (entry !== undefined && isMany(entry)) task = claimNext(entry)!
+  else if (entry !== undefined && isMany(entry)) claimNext(entry, task)
   else advance(queue)
   task.queued = false
   queue.size -= 1
@@ -133,8 +133,9 @@ export function queuedIn(queue: Queue, atMost: number): Task[] {
   for (const entry of queue.fresh.slice(queue.head)) {
     if (isMany(entry)) {
       while (tasks.length < atMost) {
-        const task = claimNext(entry)
+        const task = nextPristine(entry)
         if (task === undefined) break
+        claimNext(entry, task)
         fresh.add(task)
         tasks.push(task)
       }

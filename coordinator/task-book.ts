@@ -145,17 +145,14 @@ export function nextPristine(from: JobArray | Run): Task | undefined {
   return isArray(from) ? nextOfArray(from) : nextOfRun(from)
 }
 
-/** The next task in turn, as an entry of the book. */
-export function claimNext(from: JobArray | Run): Task | undefined {
-  const task = nextPristine(from)
-  if (task === undefined) return undefined
+/** Takes out the task that {@link nextPristine} has just given: it becomes an entry of the book. */
+export function claimNext(from: JobArray | Run, task: Task): void {
   if (isArray(from)) from.cursor += 1
   else {
     task.job.roll.setMark(from.next, inBook)
     from.next += 1
   }
   task.job.tasks.set(task.id, task)
-  return task
 }
 
 function nextOfRun(run: Run): Task | undefined {

@@ -17,6 +17,7 @@ const symptoms: Record<keyof typeof bugs, RegExp> = {
   'reserves beyond the capacity': /^R1/,
   'starts what was granted in a session before': /^L7/,
   'forgets to write the row of an array': /^L5/,
+  'forgets to write the roll of a request': /^L5|TaskNotFound/,
   'spends a retry on a lost machine': /^C1|retries/,
 }
 

@@ -98,6 +98,9 @@ export const bugs: Record<string, Planted> = {
   'forgets to write the row of an array': {
     effects: (effects) => effects.filter((effect) => effect.kind !== 'put' || !effect.key.startsWith('arry/')),
   },
+  'forgets to write the roll of a request': {
+    effects: (effects) => effects.filter((effect) => effect.kind !== 'put' || !effect.key.startsWith('roll/')),
+  },
   'spends a retry on a lost machine': {
     effects(effects, _event, state) {
       for (const effect of effects) {

@@ -51,6 +51,7 @@ export function makeWorkload(world: World): Workload {
     brokenArray,
     gangArray,
     endedArray,
+    inParts,
   ]
   return { machines, scripts: [...pools(world), ...makers.map((make) => make(world, names))] }
 }
@@ -237,6 +238,42 @@ function wide(world: World): Script {
         : task(id, { ms }, { resources: { labels: { site: 'cellar' } } })
     }),
   )
+}
+
+/**
+ * Added in many parts, of several classes and retry counts in turn, some of them twice, some with parents among those
+ * that come later; some are ended and run again before their turn. A cap keeps most of them waiting for long.
+ */
+function inParts(world: World): Script {
+  const jobId = 'in-parts'
+  const count = world.between(26, 66)
+  const order = world.chance(0.5) ? (n: number) => `P${String(n).padStart(3, '0')}` : (n: number) => `p${(n * 7) % 64}-${n}`
+  const of = (n: number) => {
+    const slots = world.between(1, 2)
+    const more = n < count - 1 && world.chance(0.1) ? { dependsOn: { taskIds: [order(world.between(n + 1, count - 1))] } } : {}
+    return task(
+      order(n),
+      { ms: world.between(50, 800), ends: 'flaky' },
+      { requiredSlots: slots, ...(world.chance(0.5) ? endless : {}), ...more },
+    )
+  }
+  const spec = jobSpecSchema.parse({ id: jobId, usesTaskDependencies: true, maxParallelTasks: 4, ...endless })
+  const script: Script = [{ waitMs: world.between(0, 20_000), request: { kind: 'addJob', spec } }]
+  for (let n = 0; n < count; ) {
+    const part = world.between(1, 9)
+    const from = Math.max(0, n - world.between(0, 2))
+    const tasks = Array.from({ length: Math.min(part, count - n) + n - from }, (_, i) => of(from + i))
+    script.push({ waitMs: world.between(0, 500), request: { kind: 'addTasks', jobId, tasks } })
+    n += part
+    const kind = world.pick(['terminateTask', 'reactivateTask', undefined] as const)
+    if (kind !== undefined)
+      script.push({ waitMs: 0, request: { kind, jobId, taskId: order(world.between(0, Math.min(n, count - 1) - 1)) } })
+  }
+  // What was ended by hand may have children.
+  for (let n = 0; n < count; n += 1) script.push({ waitMs: 10, request: { kind: 'reactivateTask', jobId, taskId: order(n) } })
+  if (world.chance(0.3)) script.push({ waitMs: world.between(0, 5000), request: { kind: 'deleteJob', jobId } })
+  else script.push({ waitMs: 0, request: { kind: 'closeJob', jobId } })
+  return script
 }
 
 function array(plan: Partial<Plan>, input: Omit<TaskArrayInput, 'template'>, more: Partial<TaskArrayInput['template']> = {}): TaskArray {
