@@ -7,10 +7,8 @@ import type { Bench } from './bench.ts'
 
 const benches: Record<string, () => Promise<{ bench: Bench }>> = {
   array: () => import('./array.ts'),
+  blobs: () => import('./blobs.ts'),
   coordinator: () => import('./coordinator.ts'),
-  efficiency: () => import('./efficiency.ts'),
-  idle: () => import('./idle.ts'),
-  latency: () => import('./latency.ts'),
   pending: () => import('./pending.ts'),
   tasks: () => import('./tasks.ts'),
   workers: () => import('./workers.ts'),
