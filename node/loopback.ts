@@ -40,8 +40,9 @@ class LoopbackChannel implements Channel {
     })
   }
 
-  send(frame: Uint8Array): boolean {
+  send(start: Uint8Array, tail?: Uint8Array): boolean {
     if (this.#reason !== undefined) return false
+    const frame = tail === undefined ? start : new Uint8Array(Buffer.concat([start, tail]))
     if (frame.length > this.#maxFrameBytes) {
       this.close('protocol-error')
       return false

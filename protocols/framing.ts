@@ -7,6 +7,9 @@
 export const frameHeaderBytes = 4
 
 const endMark = 0xffffffff
+const noBytes = new Uint8Array()
+/** Pieces from this on are written as they are; smaller ones are put together. */
+const largeBytes = 64 << 10
 
 /** A frame that comes in pieces below this size is put together as it comes: each piece costs more memory than its bytes. */
 const smallPieceBytes = 1024
@@ -125,11 +128,11 @@ export class FrameQueue {
   #pieces: Uint8Array[] = []
   #next = 0
 
-  push(frame: Uint8Array): void {
+  /** `tail` is the end of the frame, where that lies elsewhere. */
+  push(frame: Uint8Array, tail: Uint8Array = noBytes): void {
     const header = new Uint8Array(frameHeaderBytes)
-    writeFrameHeader(header, 0, frame.length)
-    this.pushRaw(header)
-    if (frame.length > 0) this.pushRaw(frame)
+    writeFrameHeader(header, 0, frame.length + tail.length)
+    for (const piece of [header, frame, tail]) if (piece.length > 0) this.pushRaw(piece)
   }
 
   pushRaw(piece: Uint8Array): void {
@@ -141,14 +144,14 @@ export class FrameQueue {
   take(maxBytes: number): Uint8Array | undefined {
     const first = this.#pieces[this.#next]
     if (first === undefined) return undefined
-    if (first.length >= maxBytes) {
+    if (first.length >= Math.min(largeBytes, maxBytes)) {
       const piece = first.subarray(0, maxBytes)
-      if (first.length === maxBytes) this.#drop()
+      if (first.length <= maxBytes) this.#drop()
       else this.#pieces[this.#next] = first.subarray(maxBytes)
       this.bytes -= piece.length
       return piece
     }
-    const whole = new Uint8Array(Math.min(maxBytes, this.bytes))
+    const whole = new Uint8Array(Math.min(maxBytes, this.#smallBytes()))
     let at = 0
     while (at < whole.length) {
       const piece = this.#pieces[this.#next]!
@@ -165,6 +168,13 @@ export class FrameQueue {
     }
     this.bytes -= whole.length
     return whole
+  }
+
+  /** Of the pieces before the next large one. */
+  #smallBytes(): number {
+    let bytes = 0
+    for (let at = this.#next; at < this.#pieces.length && this.#pieces[at]!.length < largeBytes; at++) bytes += this.#pieces[at]!.length
+    return bytes
   }
 
   clear(): void {

@@ -11,7 +11,7 @@
  * are ready.
  */
 import type { z } from 'zod'
-import { decode, encode } from './codec.ts'
+import { decode, encode, encodeParts } from './codec.ts'
 import { isErrorCode, MeshError, toMeshError } from './errors.ts'
 import type { AbortOptions, Channel, CloseReason, Remote, Role, Service } from './wire.ts'
 
@@ -135,8 +135,8 @@ export class Session<Theirs extends Side = Side, Mine extends Side = Side> {
     this.#lastId += 1
     const id = this.#lastId
     const timeoutMs = options.timeoutMs ?? this.#limits.timeoutMs
-    const request = encode([REQUEST, id, name, body])
-    if (request.length > this.#limits.maxFrameBytes)
+    const request = encodeParts([REQUEST, id, name], body)
+    if (lengthOf(request) > this.#limits.maxFrameBytes)
       throw new MeshError('FrameTooLarge', `${name}: the request is too large; send less at once.`)
     const answer = await new Promise<unknown>((resolve, reject) => {
       const forget = (error: Error) => {
@@ -161,7 +161,7 @@ export class Session<Theirs extends Side = Side, Mine extends Side = Side> {
           reject(error)
         },
       })
-      this.#channel.send(request)
+      this.#channel.send(request.frame, request.tail)
     }).finally(() => this.#waiting.delete(id))
     const parsed = this.#theirs.calls[name]!.answer.safeParse(answer)
     if (!parsed.success)
@@ -224,8 +224,8 @@ export class Session<Theirs extends Side = Side, Mine extends Side = Side> {
     handler(parsed.data, this.remote)
   }
 
-  #send(frame: Uint8Array): boolean {
-    const isTaken = this.#channel.send(frame)
+  #send(frame: Uint8Array, tail?: Uint8Array): boolean {
+    const isTaken = this.#channel.send(frame, tail)
     if (!isTaken && !this.isClosed)
       this.#draining ??= this.#channel.drained().then(() => {
         this.#draining = undefined
@@ -252,11 +252,11 @@ export class Session<Theirs extends Side = Side, Mine extends Side = Side> {
     void (async () => {
       try {
         const answer = await handler(parsed.data, { signal: this.#ended.signal, remote: this.remote })
-        const frame = encode([ANSWER, id, answer])
+        const parts = encodeParts([ANSWER, id], answer)
         // Refused alone: sent, it would end the channel with everything else on it.
-        if (frame.length > this.#limits.maxFrameBytes)
+        if (lengthOf(parts) > this.#limits.maxFrameBytes)
           throw new MeshError('FrameTooLarge', `${name}: the answer is too large; ask for less at once.`)
-        this.#send(frame)
+        this.#send(parts.frame, parts.tail)
       } catch (error) {
         this.#refuse(id, toMeshError(error))
       } finally {
@@ -269,6 +269,10 @@ export class Session<Theirs extends Side = Side, Mine extends Side = Side> {
   #refuse(id: number, error: MeshError): void {
     this.#send(encode([REFUSAL, id, error.code, error.message]))
   }
+}
+
+function lengthOf({ frame, tail }: { frame: Uint8Array; tail?: Uint8Array }): number {
+  return frame.length + (tail?.length ?? 0)
 }
 
 /** How a peer refuses a call of a newer version; since 0.1, so that newer peers know it when they hear it. */

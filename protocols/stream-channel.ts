@@ -84,13 +84,13 @@ export class StreamChannel implements Channel {
     duplex.listen({ data: (chunk) => this.#onData(chunk), drain: () => this.#onDrain(), end: () => this.#onEnd() })
   }
 
-  send(frame: Uint8Array): boolean {
+  send(frame: Uint8Array, tail?: Uint8Array): boolean {
     if (this.#reason !== undefined) return false
-    if (frame.length > this.#maxFrameBytes) {
+    if (frame.length + (tail?.length ?? 0) > this.#maxFrameBytes) {
       this.close('protocol-error')
       return false
     }
-    this.#queue.push(frame)
+    this.#queue.push(frame, tail)
     if (!this.#flushQueued && this.#writable) {
       this.#flushQueued = true
       queueMicrotask(() => {

@@ -33,8 +33,8 @@ export type CloseReason = 'local' | 'remote' | 'lost' | 'protocol-error'
 
 export interface Channel {
   readonly remote: Remote
-  /** Queues one frame. False means that more than the high-water mark is queued: await {@link drained} before sending bulk. Never throws; after the close it does nothing. */
-  send(frame: Uint8Array): boolean
+  /** Queues one frame. `tail` is its end, if that lies elsewhere: it is not copied, and must not change any more. False means that more than the high-water mark is queued: await {@link drained} before sending bulk. Never throws; after the close it does nothing. */
+  send(frame: Uint8Array, tail?: Uint8Array): boolean
   /** Resolves when the queue is below the high-water mark, or the channel is closed. */
   drained(options?: AbortOptions): Promise<void>
   /** Sets the one receiver. Frames that came earlier are kept (bounded) and handed over first. */

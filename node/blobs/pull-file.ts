@@ -6,6 +6,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { MeshError, toMeshError } from '../../protocols/errors.ts'
 import type { PeerIdText } from '../../protocols/ids.ts'
+import { free } from '../store/chunk-io.ts'
 import type { PartialFile } from '../store/partial.ts'
 import type { BlobSession } from './sessions.ts'
 
@@ -50,7 +51,9 @@ export async function pullChunks(partial: PartialFile, sources: readonly Source[
     try {
       const session = await source.session()
       const { data } = await session.call('chunk', { id: partial.id, index }, { signal, timeoutMs: chunkTimeoutMs })
-      if (await partial.write(index, data)) {
+      const isGood = await partial.write(index, data)
+      free(data)
+      if (isGood) {
         outcome.chunksFrom.set(source.peer, (outcome.chunksFrom.get(source.peer) ?? 0) + 1)
         return
       }

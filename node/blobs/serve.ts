@@ -4,6 +4,7 @@ import { MeshError, toMeshError } from '../../protocols/errors.ts'
 import type { BlobId, PeerIdText } from '../../protocols/ids.ts'
 import type { CallHandlers } from '../../protocols/rpc.ts'
 import type { Remote } from '../../protocols/wire.ts'
+import { free } from '../store/chunk-io.ts'
 import { inThread } from '../store/hash-pool.ts'
 import type { Receiving } from '../store/receiving.ts'
 import type { BlobStore } from '../store/store.ts'
@@ -125,7 +126,9 @@ export function blobCalls(store: BlobStore, tracker = new Tracker()): CallHandle
       if (receiving === undefined)
         throw new MeshError('InvalidRequestBody', `The blob ${id} was not offered in this session; offer it first.`)
       if (index >= receiving.partial.chunks) throw new MeshError('InvalidRange', `The blob ${id} has ${receiving.partial.chunks} chunks.`)
-      if (!(await receiving.partial.write(index, data))) {
+      const isGood = await receiving.partial.write(index, data)
+      free(data)
+      if (!isGood) {
         throw new MeshError('BlobCorrupt', `Chunk ${index} of the blob ${id} does not match its digest.`)
       }
       return {}

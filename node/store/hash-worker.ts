@@ -15,7 +15,6 @@ import {
   unlinkSync,
   writeSync,
 } from 'node:fs'
-import { move } from 'piscina'
 import { type BuiltDirectory, buildDirectory } from './directory.ts'
 import { chunkBytes, chunkCount, chunkLength, digestBytes, fileRoot, leafAt, parseBlobId, sha256 } from './unixfs.ts'
 
@@ -143,32 +142,6 @@ export function mismatches(task: { path: string; size: number; leaves: Uint8Arra
   } finally {
     closeSync(fd)
   }
-}
-
-/** Reads one chunk; undefined when its bytes do not match. */
-export function readChunk(task: { path: string; offset: number; length: number; digest: Uint8Array }): Uint8Array | undefined {
-  const fd = openSync(task.path, 'r')
-  try {
-    const bytes = new Uint8Array(task.length)
-    const length = readFully(fd, bytes, task.offset)
-    if (length !== task.length || !matches(bytes, task.digest)) return undefined
-    return move(bytes) as Uint8Array
-  } finally {
-    closeSync(fd)
-  }
-}
-
-/** Writes one chunk if its bytes match. */
-export function writeChunk(task: { fd: number; offset: number; data: Uint8Array; digest: Uint8Array }): boolean {
-  if (!matches(task.data, task.digest)) return false
-  writeFully(task.fd, task.data, task.offset)
-  return true
-}
-
-/** Writes one chunk and says its digest. */
-export function appendChunk(task: { fd: number; offset: number; data: Uint8Array }): Uint8Array {
-  writeFully(task.fd, task.data, task.offset)
-  return new Uint8Array(sha256(task.data))
 }
 
 function matches(bytes: Uint8Array, digest: Uint8Array): boolean {

@@ -2,6 +2,7 @@
 import { type FileHandle, open, rm } from 'node:fs/promises'
 import { MeshError } from '../../protocols/errors.ts'
 import type { BlobId } from '../../protocols/ids.ts'
+import { appendChunk } from './chunk-io.ts'
 import { inThread } from './hash-pool.ts'
 import { chunkBytes } from './unixfs.ts'
 
@@ -100,7 +101,7 @@ export class Incoming {
     this.#path ??= this.#store.tmpPath()
     this.#file ??= await open(this.#path, 'wx', 0o600)
     const data = this.#chunk.subarray(0, this.#filled)
-    this.#digests.push(await inThread('appendChunk', { fd: this.#file.fd, offset: this.#written, data }))
+    this.#digests.push(await appendChunk(this.#file, this.#written, data))
     this.#written += this.#filled
     this.#filled = 0
   }

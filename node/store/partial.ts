@@ -9,7 +9,8 @@ import { join } from 'node:path'
 import { failpoint } from '../../protocols/failpoint.ts'
 import type { BlobId } from '../../protocols/ids.ts'
 import { diskFull, isDiskFull } from './budget.ts'
-import { detached, inThread } from './hash-pool.ts'
+import { readChunk, writeChunk } from './chunk-io.ts'
+import { inThread } from './hash-pool.ts'
 import { chunkBytes, chunkCount, chunkLength, leafAt } from './unixfs.ts'
 
 export class PartialFile {
@@ -69,10 +70,8 @@ export class PartialFile {
   /** Takes one chunk if its bytes match; false when they do not. */
   async write(index: number, data: Uint8Array): Promise<boolean> {
     if (data.length !== chunkLength(this.size, index)) return false
-    const bytes = detached(data)
-    const task = { fd: this.#file.fd, offset: index * chunkBytes, data: bytes, digest: detached(leafAt(this.leaves, index)) }
     try {
-      if (!(await inThread('writeChunk', task, [bytes.buffer]))) return false
+      if (!(await writeChunk(this.#file, index * chunkBytes, data, leafAt(this.leaves, index)))) return false
     } catch (error) {
       if (!isDiskFull(error)) throw error
       this.#hadNoRoom = true
@@ -92,9 +91,9 @@ export class PartialFile {
       path: this.path,
       offset: index * chunkBytes,
       length: chunkLength(this.size, index),
-      digest: detached(leafAt(this.leaves, index)),
+      digest: leafAt(this.leaves, index),
     }
-    return await inThread('readChunk', task)
+    return await readChunk(task)
   }
 
   /** Makes the bytes durable and read-only; the file is then ready to be renamed into the store. */

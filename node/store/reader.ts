@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { MeshError } from '../../protocols/errors.ts'
 import type { BlobId } from '../../protocols/ids.ts'
 import type { BlobStat } from '../../protocols/local.ts'
+import { readChunk } from './chunk-io.ts'
 import { type Child, directoryChildren } from './directory.ts'
 import { detached, inThread } from './hash-pool.ts'
 import type { Ledger, Row } from './ledger.ts'
@@ -122,9 +123,9 @@ export abstract class BlobReader {
       path: this.filePath(id),
       offset: index * chunkBytes,
       length: chunkLength(row.size, index),
-      digest: detached(leafAt(await this.#leaves(id, row), index)),
+      digest: leafAt(await this.#leaves(id, row), index),
     }
-    const bytes = await inThread('readChunk', task).catch(() => undefined)
+    const bytes = await readChunk(task).catch(() => undefined)
     if (bytes !== undefined) return bytes
     throw await this.takeOut(id)
   }

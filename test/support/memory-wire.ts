@@ -19,8 +19,8 @@ class MemoryChannel implements Channel {
     })
   }
 
-  send(frame: Uint8Array): boolean {
-    if (!this.#ended) this.other.#take(frame)
+  send(frame: Uint8Array, tail?: Uint8Array): boolean {
+    if (!this.#ended) this.other.#take(tail === undefined ? frame : new Uint8Array(Buffer.concat([frame, tail])))
     return true
   }
   async drained(): Promise<void> {}
