@@ -11,6 +11,7 @@ const benches: Record<string, () => Promise<{ bench: Bench }>> = {
   coordinator: () => import('./coordinator.ts'),
   pending: () => import('./pending.ts'),
   tasks: () => import('./tasks.ts'),
+  threads: () => import('./threads.ts'),
   workers: () => import('./workers.ts'),
 }
 

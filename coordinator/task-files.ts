@@ -1,6 +1,6 @@
 /** Files of tasks, for submitters: asked of the machine that ran the newest attempt, over the connection it holds open. */
 import { MeshError } from '../protocols/errors.ts'
-import { type FileChunk, filesProtocol } from '../protocols/files.ts'
+import { type FileChunk, filesProtocol, noFile } from '../protocols/files.ts'
 import type { Attempt, PeerIdText } from '../protocols/ids.ts'
 import { clientSession, type Session } from '../protocols/rpc.ts'
 import type { Wire } from '../protocols/wire.ts'
@@ -18,11 +18,13 @@ export class TaskFiles {
   }
 
   async list(job: Job, rows: TaskRows, options: { recursive: boolean; prefix?: string }) {
+    if (rows.status?.outcome?.noFiles === true) return { files: [], more: false }
     const { attempt, machine, name } = whereIs(job, rows)
     return this.#ask(machine, name, (session) => session.call('list', { attempt, ...options }))
   }
 
   async read(job: Job, rows: TaskRows, options: { name: string; offset: number; length: number; waitMs: number }): Promise<FileChunk> {
+    if (rows.status?.outcome?.noFiles === true) return { ...noFile(options), final: true }
     const { attempt, machine, name } = whereIs(job, rows)
     return this.#ask(machine, name, (session) => session.call('read', { attempt, ...options }))
   }

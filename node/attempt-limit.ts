@@ -2,7 +2,7 @@
 import type { FailureInfo, TaskSpec } from '../protocols/model/task.ts'
 
 /** The longest that a timer of Node can wait. */
-const maxTimerMs = 2 ** 31 - 1
+export const maxTimerMs = 2 ** 31 - 1
 
 /** What ends a task from outside: its wall-clock limit and a full disk, which are its failure, and `stop`, which is none. */
 export class Limit {
@@ -48,7 +48,7 @@ export class Limit {
 }
 
 /** Azure Batch: the task is ended and fails; it is not retried, because the exit code is not the program's own. */
-function timeFailure(spec: TaskSpec): FailureInfo {
+export function timeFailure(spec: TaskSpec): FailureInfo {
   const limitMs = spec.constraints!.maxWallClockTimeMs!
   return {
     category: 'servererror',

@@ -20,6 +20,7 @@ import { type Attempt, attemptKey, type JobUid } from '../protocols/ids.ts'
 import { emptyDirectory } from './disk-guard.ts'
 import type { FindAttempt, Owner, TaskPaths } from './ports.ts'
 import { removeTree } from './remove-tree.ts'
+import { pathsIn } from './task-paths.ts'
 
 /** Azure Batch's default retention of a task directory: 7 days. */
 export const defaultRetentionMs = 7 * 24 * 3600 * 1000
@@ -227,13 +228,9 @@ export class Directories {
 }
 
 /** A machine may run several members of a gang: each but the primary has its number behind a plus, which is in no task's id. */
-function directoryName({ task, epoch, member }: Attempt): string {
+export function directoryName({ task, epoch, member }: Attempt): string {
   const name = epoch === 1 ? task : `${task}.${epoch}`
   return member === undefined ? name : `${name}+${member}`
-}
-
-function pathsIn(taskDir: string): TaskPaths {
-  return { taskDir, wd: join(taskDir, 'wd'), stdout: join(taskDir, 'stdout.txt'), stderr: join(taskDir, 'stderr.txt') }
 }
 
 function makeDirectory(path: string, mode: number): void {

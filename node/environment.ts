@@ -30,8 +30,7 @@ const systemPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 /** The port in AZ_BATCH_MASTER_NODE is the Azure service's own; programs only use the address before it. */
 const masterPort = 6000
 
-/** The part that all tasks of a job on a node share. */
-export function nodeEnvironment(node: NodeFacts, job: JobFacts): Environment {
+function nodeEnvironment(node: NodeFacts, job: JobFacts): Environment {
   return {
     PATH: systemPath,
     LANG: 'C.UTF-8',
@@ -60,10 +59,21 @@ export interface TaskFacts {
   gang?: Grant['gang']
 }
 
-/** The whole environment of one task. `shared` is that of {@link nodeEnvironment}. */
-export function taskEnvironment(shared: Readonly<Environment>, job: JobFacts, task: TaskFacts): Environment {
+/** The whole environment of one task: what it shares with others of its job on the node, and its own on top. */
+export function taskEnvironment(node: NodeFacts, job: JobFacts, task: TaskFacts): Environment {
+  return { ...sharedEnvironment(node, job), ...ownEnvironment(job, task) }
+}
+
+/** What all tasks of a job on a node share. */
+export function sharedEnvironment(node: NodeFacts, job: JobFacts): Environment {
+  const env = nodeEnvironment(node, job)
+  for (const { name, value } of job.commonEnvironmentSettings ?? []) env[name] = value
+  return env
+}
+
+/** What only this task has, or has otherwise than the others. */
+export function ownEnvironment(job: Pick<JobFacts, 'commonEnvironmentSettings'>, task: TaskFacts): Environment {
   const env: Environment = {
-    ...shared,
     HOME: task.paths.wd,
     TMPDIR: task.tmpDir,
     AZ_BATCH_TASK_ID: task.taskId,
@@ -71,7 +81,8 @@ export function taskEnvironment(shared: Readonly<Environment>, job: JobFacts, ta
     AZ_BATCH_TASK_WORKING_DIR: task.paths.wd,
   }
   if (task.gang !== undefined) Object.assign(env, gangEnvironment(task.gang, task.paths))
-  for (const { name, value } of job.commonEnvironmentSettings ?? []) env[name] = value
+  // The job's settings win over what every task has.
+  for (const { name } of job.commonEnvironmentSettings ?? []) delete env[name]
   for (const { name, value } of task.environmentSettings ?? []) env[name] = value
   return env
 }

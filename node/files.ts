@@ -9,7 +9,7 @@ import { constants } from 'node:fs'
 import { type FileHandle, lstat, open, readdir } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { MeshError } from '../protocols/errors.ts'
-import { type FileChunk, type FileEntry, type filesProtocol, maxListed } from '../protocols/files.ts'
+import { type FileChunk, type FileEntry, type filesProtocol, maxListed, noFile } from '../protocols/files.ts'
 import type { Handlers } from '../protocols/rpc.ts'
 import type { FindAttempt, TaskPaths } from './ports.ts'
 
@@ -34,7 +34,10 @@ export function filesHandlers(find: FindAttempt): Handlers<FilesServer> {
   }
   return {
     calls: {
-      list: async ({ attempt, recursive, prefix }) => listFiles(located(attempt).paths, recursive, prefix ?? ''),
+      list: async ({ attempt, recursive, prefix }) => {
+        const { paths } = located(attempt)
+        return paths === undefined ? { files: [], more: false } : await listFiles(paths, recursive, prefix ?? '')
+      },
       read: ({ attempt, ...request }, { signal }) => readChunk(() => located(attempt), request, signal),
     },
     notes: {},
@@ -120,7 +123,7 @@ async function listInto(listing: Listing, place: Place, above: string, depth: nu
 }
 
 async function readChunk(
-  locate: () => { paths: TaskPaths; running: boolean },
+  locate: () => { paths: TaskPaths | undefined; running: boolean },
   request: { name: string; offset: number; length: number; waitMs: number },
   signal: AbortSignal,
 ): Promise<FileChunk> {
@@ -141,10 +144,11 @@ async function readChunk(
 }
 
 async function readOnce(
-  paths: TaskPaths,
+  paths: TaskPaths | undefined,
   components: readonly string[],
   request: { name: string; offset: number; length: number },
 ): Promise<{ data: Uint8Array; size: number }> {
+  if (paths === undefined) return noFile(request)
   const file = await openBelow(paths, components)
   try {
     const stat = await file.stat()

@@ -15,8 +15,8 @@ export const prefetchMs = 250
  * slot is held ready: the tenth of a second that a busy coordinator may take is then at most a hundredth of the time.
  */
 export const longTaskMs = 10_000
-/** Unstarted slots' worth of tasks a slot: what ends with a session is granted anew elsewhere, so it stays small. */
-export const maxPrefetchPerSlot = 128
+/** Unstarted slots' worth of tasks a slot: what ends with a session is granted anew elsewhere. Functions come to some thousands a second. */
+export const maxPrefetchPerSlot = 1024
 /** A node's whole prefetch; the most that a claim may say. */
 export const maxPrefetch = 4096
 /** How often a task that does not fit yet may be passed. */
@@ -53,9 +53,20 @@ export function prefetchPerSlot(meanSlotMs: number | undefined): number {
   return Math.min(maxPrefetchPerSlot, Math.max(1, Math.floor(prefetchMs / Math.max(meanSlotMs, 0.001))))
 }
 
-/** A running mean that forgets: each new value counts a tenth. */
-export function nextMean(mean: number | undefined, value: number): number {
-  return mean === undefined ? value : mean + (value - mean) / 10
+/** A running mean that forgets: each new value counts a tenth. `count`: so many had this value. */
+export function nextMean(mean: number | undefined, value: number, count = 1): number {
+  return mean === undefined ? value : mean + (value - mean) * (1 - 0.9 ** count)
+}
+
+/** Work handed to a thread beyond the call that it is at: more than the node's loop is ever late, little enough to be soon done. */
+const aheadMs = 20
+/** Calls of a thread at most, and the shortest that is reckoned with: times are whole milliseconds. */
+const maxAhead = 256
+
+/** How many calls of a series may be with its thread, from how long they lately took; undefined: not known yet. */
+export function callsAhead(meanCallMs: number | undefined): number {
+  if (meanCallMs === undefined) return 1
+  return Math.min(maxAhead, Math.max(1, Math.floor(aheadMs / Math.max(meanCallMs, aheadMs / maxAhead))))
 }
 
 export interface NodeState {

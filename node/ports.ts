@@ -3,6 +3,7 @@
  * with fakes of them. Implementations: executors/, staging.ts, journal.ts.
  */
 import type { Attempt, JobUid, PeerIdText } from '../protocols/ids.ts'
+import type { EnvironmentSettings } from '../protocols/model/job.ts'
 import type { IsolationTier } from '../protocols/model/machine.ts'
 import type { FailureInfo, OutputEntry, OutputFile, ResourceFile } from '../protocols/model/task.ts'
 import type { ThreadError, ThreadTask } from '../protocols/model/thread-task.ts'
@@ -102,8 +103,50 @@ export interface Seat {
    * ThreadHostLost when the child ended under several calls; rejects with another error only if the child or its lane broke.
    */
   call(request: CallRequest, signal: AbortSignal, onStart?: (startTime: number) => void): Promise<Called>
+  /** A thread for calls of one function, one after the other, until the seat is released. Rejects as {@link call} does. */
+  series(request: SeriesRequest, signal: AbortSignal): Promise<Series>
   /** `isSpoilt` is for lanes. */
   release(isSpoilt?: boolean): void
+}
+
+/** What the calls of a series have in common. */
+export interface SeriesRequest {
+  thread: Pick<ThreadTask, 'module' | 'name' | 'export'>
+  heapMiB: number
+  memory?: MemoryLimit | undefined
+  /** The part of the environment that they share, and the job's settings in it (environment.ts). */
+  env: Record<string, string>
+  common?: EnvironmentSettings
+}
+
+/** One call of a series, and what becomes of it: `began` perhaps, and then one of `ended`, `returned` and `failed`. */
+export interface SeriesCall {
+  readonly taskId: string
+  /** Name of the task's directory, and whether it is there already. */
+  readonly dir: string
+  readonly isPlaced: boolean
+  readonly args: Uint8Array | undefined
+  readonly settings: EnvironmentSettings | undefined
+  /** It has gone on for a moment, since then. */
+  began(startTime: number): void
+  ended(called: Called): void
+  /** It has not begun and will not, because it was taken back, or something before it takes long or ended the process. */
+  returned(): void
+  /** As {@link Seat.call} rejects. */
+  failed(error: unknown): void
+  /** The function looks for its directory: makes it, or throws. */
+  place(): void
+}
+
+export interface Series {
+  /** Whether each call is to be alone in its process: then only one is handed over at a time. */
+  isAlone(): boolean
+  /** Hands calls over, to be made in this order. Throws when the process is gone. */
+  add(calls: readonly SeriesCall[]): void
+  /** Has those returned that have not begun. */
+  takeBack(calls: readonly SeriesCall[]): void
+  /** Ends a call wherever it is. */
+  stop(call: SeriesCall): void
 }
 
 /** Calls functions of jobs, in child processes on lanes: the threads of a job share one, jobs share none. */
@@ -161,8 +204,8 @@ export interface TaskPaths {
   stderr: string
 }
 
-/** Finds the directory of an attempt that ran here, for the files service. */
-export type FindAttempt = (attempt: Attempt) => { paths: TaskPaths; running: boolean } | undefined
+/** Finds the directory of an attempt that ran here, for the files service; without paths it has none, or none yet. */
+export type FindAttempt = (attempt: Attempt) => { paths: TaskPaths | undefined; running: boolean } | undefined
 
 /** The directories of attempts on this machine (directories.ts). All calls are synchronous: a mkdir is faster than a turn of the thread pool. */
 export interface TaskDirectories {

@@ -12,7 +12,7 @@ import { splitCommandLine } from '../protocols/model/command-line.ts'
 import type { FailureInfo, Outcome, OutputEntry, ResourceFile, TaskSpec } from '../protocols/model/task.ts'
 import type { ThreadTask } from '../protocols/model/thread-task.ts'
 import { Limit } from './attempt-limit.ts'
-import { type NodeFacts, nodeEnvironment, taskEnvironment } from './environment.ts'
+import { type NodeFacts, taskEnvironment } from './environment.ts'
 import { argsFileName } from './executors/threads/messages.ts'
 import {
   type Called,
@@ -30,6 +30,7 @@ import {
   type ThreadExecutor,
 } from './ports.ts'
 import { explainExit, readTail } from './post-mortem.ts'
+import { failureOf, heapOf, stderrTailBytes } from './task-failure.ts'
 
 export interface RunnerParts {
   executor: Executor
@@ -66,9 +67,6 @@ export interface Watcher {
 
 /** A lane that breaks under a task is the node's fault: the attempt is tried again, with a fresh lane and directory. */
 const maxLaneFailures = 3
-const heapStepMiB = 64
-/** Of stderr.txt, for the report of a failed attempt. */
-const stderrTailBytes = 2048
 
 /** Runs a task to its outcome; undefined when `stop` ended it. Never rejects. */
 export async function runTask(parts: RunnerParts, work: Work, watcher: Watcher, stop: AbortSignal): Promise<Outcome | undefined> {
@@ -85,7 +83,7 @@ export async function runTask(parts: RunnerParts, work: Work, watcher: Watcher, 
     return stop.aborted ? undefined : outcome
   } catch (error) {
     if (stop.aborted) return undefined
-    return { failureInfo: infoOf(error, parts.log, work), startTime, endTime: parts.now() }
+    return { failureInfo: failureOf(error, parts.log, work.attempt), startTime, endTime: parts.now() }
   } finally {
     vacate()
     run.seal()
@@ -202,7 +200,7 @@ class Run {
     await this.#stage(spec.resourceFiles, paths.wd, seat, signal)
     if (thread.args !== undefined && 'blob' in thread.args)
       await this.#stage([{ filePath: argsFileName, blob: thread.args.blob }], paths.taskDir, seat, signal)
-    const heapMiB = thread.maxHeapMiB ?? defaultHeapMiB(memoryMiB)
+    const heapMiB = heapOf(thread, memoryMiB)
     return await seat.call({ thread, paths, env: this.#env(paths), heapMiB, memory: this.#work.memory }, signal, (startTime) =>
       this.#watcher.started(startTime),
     )
@@ -254,9 +252,8 @@ class Run {
 
   #env(paths: TaskPaths): Record<string, string> {
     const { spec, job, node, gang } = this.#work
-    const shared = nodeEnvironment(node, job)
     // Beside wd: temporary files go with the task's directory, and no output pattern finds them.
-    return taskEnvironment(shared, job, {
+    return taskEnvironment(node, job, {
       taskId: spec.id,
       paths,
       tmpDir: paths.taskDir,
@@ -279,7 +276,7 @@ class Run {
       outcome.threadResult = { blob, size }
     } catch (error) {
       this.#stop.throwIfAborted()
-      outcome.failureInfo = infoOf(error, this.#parts.log, this.#work)
+      outcome.failureInfo = failureOf(error, this.#parts.log, this.#work.attempt)
     }
   }
 
@@ -296,7 +293,7 @@ class Run {
     } catch (error) {
       this.#stop.throwIfAborted()
       // The program's own failure says more than what then went wrong with its files.
-      outcome.failureInfo ??= infoOf(error, this.#parts.log, this.#work)
+      outcome.failureInfo ??= failureOf(error, this.#parts.log, this.#work.attempt)
     }
     if (outputs.length > 0) outcome.outputs = outputs
   }
@@ -315,28 +312,11 @@ class Run {
   }
 }
 
-/** The heap of a function that names none. In steps, because threads of one limit form one pool. */
-function defaultHeapMiB(memoryMiB: number): number {
-  return Math.max(heapStepMiB, Math.floor(memoryMiB / heapStepMiB) * heapStepMiB)
-}
-
 function words(commandLine: string): string[] {
   try {
     return splitCommandLine(commandLine)
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error)
     throw new TaskFailure({ category: 'usererror', code: 'CommandLaunchFailed', message: message.slice(0, 4096) }, { cause: error })
-  }
-}
-
-function infoOf(error: unknown, log: Log, work: Work): FailureInfo {
-  if (error instanceof TaskFailure) return error.info
-  const code = (error as NodeJS.ErrnoException | undefined)?.code
-  log.error({ err: error, attempt: work.attempt }, 'a task failed for a fault of the node')
-  const message = error instanceof Error ? error.message : String(error)
-  return {
-    category: 'servererror',
-    code: code === 'ENOSPC' || code === 'EDQUOT' ? 'DiskFull' : 'Unknown',
-    message: `The node could not run the task: ${message}`.slice(0, 4096),
   }
 }

@@ -13,27 +13,29 @@
  */
 import { MeshError } from '../protocols/errors.ts'
 import { type Attempt, attemptKey } from '../protocols/ids.ts'
-import type { ClaimAnswer, Grant, Hello, JobBrief, leasesProtocol, Welcome } from '../protocols/leases.ts'
+import type { ClaimAnswer, Grant, Hello, JobBrief, Welcome } from '../protocols/leases.ts'
 import type { MachineDescription } from '../protocols/model/machine.ts'
 import { noDemand } from '../protocols/model/resources.ts'
 import type { Outcome } from '../protocols/model/task.ts'
 import { type Reservation, reservationTtlMs } from '../protocols/pools.ts'
-import type { Handlers } from '../protocols/rpc.ts'
+import type { NodeFacts } from './environment.ts'
 import { heldRetryMs } from './intake.ts'
 import type { FindAttempt } from './ports.ts'
-import { runTask } from './runner.ts'
 import { Claimer } from './worker/claimer.ts'
 import { ComputeNodes } from './worker/compute-nodes.ts'
 import type { Worker, WorkerOptions, WorkerStatus } from './worker/contract.ts'
 import { cutOffTooLong, mayBeTakenBack } from './worker/cut-off.ts'
+import { FunctionSeries } from './worker/function-series.ts'
 import { readGrant } from './worker/grants.ts'
 import { KeptJobs } from './worker/kept-jobs.ts'
-import { type Gate, Link } from './worker/link.ts'
+import { Link } from './worker/link.ts'
 import { nodeFacts } from './worker/node-facts.ts'
 import { OfferListener } from './worker/offer-listener.ts'
+import { ordersOf } from './worker/orders.ts'
 import { reportable } from './worker/outcome-size.ts'
 import { Refused } from './worker/refused.ts'
 import { type LeaseSession, Reporter } from './worker/reporter.ts'
+import { finderOf, runUnit } from './worker/unit-run.ts'
 import { type Unit, Units } from './worker/units.ts'
 
 export function createWorker(options: WorkerOptions): Worker {
@@ -41,6 +43,7 @@ export function createWorker(options: WorkerOptions): Worker {
 }
 
 class Shell implements Worker {
+  readonly findAttempt: FindAttempt
   readonly #options: WorkerOptions
   readonly #now: () => number
   readonly #random: () => number
@@ -50,6 +53,7 @@ class Shell implements Worker {
   readonly #claimer: Claimer
   readonly #reporter: Reporter
   readonly #offers: OfferListener
+  readonly #series: FunctionSeries
   readonly #briefs = new Map<number, JobBrief>()
   readonly #refused = new Refused()
   readonly #kept: KeptJobs
@@ -65,7 +69,8 @@ class Shell implements Worker {
     this.#options = options
     this.#now = options.now ?? Date.now
     this.#random = options.random ?? Math.random
-    const { journal, log, wire, coordinator } = options
+    const { journal, log, wire, coordinator, directories } = options
+    this.findAttempt = finderOf(this.#units, directories)
     const common = { meshId: options.meshId, now: this.#now, random: this.#random, log }
     this.#machine = options.machine()
     this.#kept = new KeptJobs(options, this.#units, this.#briefs)
@@ -90,9 +95,33 @@ class Shell implements Worker {
       lost: () => this.#lost(),
       live: () => this.#pump(),
       removed: () => this.#removed(),
-      handlers: (gate) => this.#handlers(gate),
+      handlers: ordersOf(log, {
+        retract: (attempts) => this.#retract(attempts),
+        reserve: (request) => this.#reserve(request),
+        beat: (sentAt, heartbeatMs) => this.#link.beat(sentAt, heartbeatMs),
+        grant: (grants, jobs) => this.#accept(grants, jobs),
+        stop: (attempts, reason) => this.#stopped(attempts, reason),
+        release: (reservationId, isNow) => this.#release(reservationId, isNow),
+        forget: (jobUid) => this.#kept.remove(jobUid),
+      }),
       tick: (now) => this.#tick(now),
       diskFreeMiB: () => options.machine().diskFreeMiB,
+    })
+    this.#series = new FunctionSeries({
+      ...options,
+      now: Date.now,
+      units: this.#units,
+      nodes: this.#nodes,
+      facts: (unit) => this.#facts(unit),
+      mayBegin: (nodeId) => this.#mayBegin(nodeId),
+      started: (unit) => this.#reporter.started(unit),
+      uploading: (unit) => this.#reporter.uploading(unit),
+      finished: (unit, outcome) => this.#finish(unit, outcome),
+      gone: (unit, isDropped) => {
+        this.#forget(unit)
+        if (isDropped && this.#draining) this.#giveBack([unit.attempt])
+      },
+      vacated: (nodeId) => this.#roomFor(nodeId),
     })
     // Outcomes that the last start of this machine left to report.
     for (const { attempt, nodeId, outcome } of journal.remembered.finished)
@@ -130,7 +159,8 @@ class Shell implements Worker {
     if (session.isClosed) return
     const keep = new Set(welcome.keep.map(attemptKey))
     for (const unit of [...this.#units.all()])
-      if (unit.phase !== 'unstarted' && !keep.has(unit.key)) this.#end(unit, 'the coordinator does not know it')
+      if (keep.has(unit.key)) this.#series.keep(unit)
+      else if (unit.phase !== 'unstarted') this.#end(unit, 'the coordinator does not know it')
     // Ended between the hello and its answer: only a new inventory takes it out of the coordinator's books.
     const ended = welcome.keep.find((attempt) => !this.#units.has(attempt))
     if (ended !== undefined) return this.#link.renew(`${attemptKey(ended)} has been ended here`)
@@ -146,6 +176,7 @@ class Shell implements Worker {
     this.#claimer.disconnect()
     this.#reporter.disconnect()
     this.#units.dropUnstarted()
+    this.#series.drop()
     this.#refused.clear()
     this.#nodes.reap()
     this.#checkEmpty()
@@ -155,25 +186,6 @@ class Shell implements Worker {
     for (const unit of [...this.#units.all()]) if (unit.phase !== 'finished') this.#end(unit, 'the machine was removed from the mesh')
     this.#nodes.releaseAll()
     this.#options.removed?.()
-  }
-
-  #handlers(gate: Gate): Handlers<typeof leasesProtocol.client> {
-    const does = (act: () => void) => {
-      gate(act).catch((error: unknown) => this.#options.log.error({ err: error }, 'what the coordinator told could not be done'))
-    }
-    return {
-      calls: {
-        retract: ({ attempts }) => gate(() => ({ retracted: attempts.filter((attempt) => this.#retract(attempt)) })),
-        reserve: (request) => gate(() => this.#reserve(request)),
-      },
-      notes: {
-        beat: ({ sentAt, heartbeatMs }) => this.#link.beat(sentAt, heartbeatMs),
-        grant: ({ grants, jobs }) => does(() => this.#accept(grants, jobs)),
-        stop: ({ attempts, reason }) => does(() => this.#stopped(attempts, reason)),
-        release: ({ reservationId, now }) => does(() => this.#release(reservationId, now)),
-        forget: ({ jobUid }) => does(() => this.#kept.remove(jobUid)),
-      },
-    }
   }
 
   #tick(now: number): void {
@@ -188,9 +200,7 @@ class Shell implements Worker {
 
   async #reserve(request: Reservation): Promise<{ granted: boolean; draining: boolean; reason?: string }> {
     if (this.#draining) return { granted: false, draining: false, reason: 'the machine is going down' }
-    const answer = await this.#nodes.reserve(request)
-    this.#claimer.poke()
-    return answer
+    return await this.#nodes.reserve(request).finally(() => this.#claimer.poke())
   }
 
   #release(reservationId: number, now: boolean): void {
@@ -215,9 +225,7 @@ class Shell implements Worker {
     for (const job of jobs) this.#briefs.set(job.jobUid, job)
     if (this.#draining) {
       // It crossed the word that nothing more is taken.
-      for (const { attempt } of grants) this.#refused.add(attempt)
-      if (grants.length > 0)
-        this.#link.session?.note('draining', { returned: grants.map(({ attempt }) => attempt), leaving: this.#leaving })
+      if (grants.length > 0) this.#giveBack(grants.map(({ attempt }) => attempt))
       return
     }
     for (const grant of grants) this.#take(grant)
@@ -246,50 +254,48 @@ class Shell implements Worker {
     for (const nodeId of [...this.#units.waitedFor()]) this.#pumpNode(nodeId)
   }
 
+  #mayBegin(nodeId: string): boolean {
+    if (this.#stopping || this.#link.session === undefined) return false
+    if (!mayBeTakenBack(this.#units.line(nodeId), this.#link, this.#now())) return true
+    this.#link.renew('it may have taken tasks back')
+    return false
+  }
+
   #pumpNode(nodeId: string): void {
-    if (this.#stopping || this.#link.session === undefined) return
-    if (mayBeTakenBack(this.#units.line(nodeId), this.#link, this.#now())) return this.#link.renew('it may have taken tasks back')
+    if (!this.#mayBegin(nodeId)) return
     for (let unit = this.#nodes.next(nodeId); unit !== undefined; unit = this.#nodes.next(nodeId)) this.#begin(unit)
   }
 
   // --- one attempt ------------------------------------------------------------------------------------------------
 
   #begin(unit: Unit): void {
-    unit.phase = 'fetching'
-    unit.stop = new AbortController()
-    unit.ended = this.#run(unit, unit.work!, unit.stop.signal)
+    if (!this.#series.begin(unit)) unit.ended = this.#run(unit)
   }
 
-  async #run(unit: Unit, work: NonNullable<Unit['work']>, stop: AbortSignal): Promise<void> {
+  async #run(unit: Unit): Promise<void> {
     const begun = this.#now()
-    const node = nodeFacts(this.#options, this.#machine, unit.nodeId, work.job)
-    const outcome = await runTask(
-      { ...this.#options, now: Date.now },
-      { attempt: unit.attempt, node, ...this.#nodes.ledger.memoryOf(unit.nodeId, unit), ...work },
-      {
-        placed: (paths) => {
-          unit.paths = paths
-        },
-        started: (startTime) => {
-          unit.startTime = startTime
-          unit.phase = 'running'
-          this.#reporter.started(unit)
-        },
-        vacated: () => this.#vacated(unit, this.#now() - begun),
-        uploading: () => {
-          unit.phase = 'uploading'
-          this.#reporter.uploading(unit)
-        },
+    const outcome = await runUnit(unit, {
+      ...this.#options,
+      now: Date.now,
+      started: (one) => this.#reporter.started(one),
+      uploading: (one) => this.#reporter.uploading(one),
+      node: this.#facts(unit),
+      ...this.#nodes.ledger.memoryOf(unit.nodeId, unit),
+      vacated: () => {
+        this.#nodes.vacated(unit, this.#now() - begun)
+        this.#roomFor(unit.nodeId)
       },
-      stop,
-    )
+    })
     if (outcome === undefined) this.#forget(unit)
     else this.#finish(unit, outcome)
   }
 
-  #vacated(unit: Unit, heldMs: number): void {
-    this.#nodes.vacated(unit, heldMs)
-    this.#pumpNode(unit.nodeId)
+  #facts({ nodeId, work }: Unit): NodeFacts {
+    return nodeFacts(this.#options, this.#machine, nodeId, work!.job)
+  }
+
+  #roomFor(nodeId: string): void {
+    this.#pumpNode(nodeId)
     this.#nodes.reap()
     this.#claimer.poke()
   }
@@ -319,7 +325,7 @@ class Shell implements Worker {
     this.#options.log.info({ attempt: unit.attempt, phase: unit.phase, reason }, 'an attempt is ended')
     if (unit.phase === 'finished') this.#acknowledged(unit)
     else if (unit.phase === 'unstarted') this.#forget(unit)
-    else unit.stop?.abort(new MeshError('Aborted', reason))
+    else unit.stopper?.stop(new MeshError('Aborted', reason))
   }
 
   #stopped(attempts: readonly Attempt[], reason: string): void {
@@ -330,7 +336,12 @@ class Shell implements Worker {
     }
   }
 
-  #retract(attempt: Attempt): boolean {
+  async #retract(attempts: readonly Attempt[]): Promise<{ retracted: Attempt[] }> {
+    await this.#series.takeBack(attempts.map((attempt) => this.#units.get(attempt)).filter((unit) => unit !== undefined))
+    return { retracted: attempts.filter((attempt) => this.#takeBack(attempt)) }
+  }
+
+  #takeBack(attempt: Attempt): boolean {
     const unit = this.#units.get(attempt)
     if (unit !== undefined && unit.phase !== 'unstarted') return false
     if (unit !== undefined) this.#units.forget(unit)
@@ -339,15 +350,20 @@ class Shell implements Worker {
     return true
   }
 
+  /** What was granted and will not begin here, because the machine is going down. */
+  #giveBack(returned: Attempt[]): void {
+    for (const attempt of returned) this.#refused.add(attempt)
+    this.#link.session?.note('draining', { returned, leaving: this.#leaving })
+  }
+
   // --- the end ----------------------------------------------------------------------------------------------------
 
   async drain(options: { leaving?: boolean; signal?: AbortSignal } = {}): Promise<void> {
     this.#draining = true
     this.#leaving = options.leaving ?? false
     this.#claimer.poke()
-    const returned = this.#units.dropUnstarted().map((unit) => unit.attempt)
-    for (const attempt of returned) this.#refused.add(attempt)
-    this.#link.session?.note('draining', { returned, leaving: this.#leaving })
+    this.#giveBack(this.#units.dropUnstarted().map((unit) => unit.attempt))
+    this.#series.drop()
     if (this.#units.size === 0) return
     await new Promise<void>((resolve, reject) => {
       this.#emptied = resolve
@@ -364,8 +380,9 @@ class Shell implements Worker {
     this.#offers.close()
     this.#units.dropUnstarted()
     const running = [...this.#units.all()].filter((unit) => unit.phase !== 'finished')
-    for (const unit of running) unit.stop?.abort(new MeshError('Aborted', 'The node is going down.'))
+    for (const unit of running) unit.stopper?.stop(new MeshError('Aborted', 'The node is going down.'))
     for (const unit of running) await unit.ended
+    await this.#series.end()
     // A coordinator that cannot dial this machine could not tell its end from a cut path, and would wait for it (L7).
     const returned = running.filter(({ phase }) => phase !== 'finished').map(({ attempt }) => attempt)
     if (returned.length > 0) this.#link.session?.note('draining', { returned, leaving: this.#leaving })
@@ -373,24 +390,11 @@ class Shell implements Worker {
   }
 
   status(): WorkerStatus {
-    const count = this.#units.counts()
-    return {
-      connected: this.#link.session !== undefined,
-      draining: this.#draining,
-      runningTasks: count.running,
-      unstartedTasks: count.unstarted,
-      unreportedTasks: count.finished,
-      reservations: this.#nodes.ledger.reservations(),
-    }
+    const connected = this.#link.session !== undefined
+    return { connected, draining: this.#draining, ...this.#units.counts(), reservations: this.#nodes.ledger.reservations() }
   }
 
   maxLagMs(): number {
     return this.#link.takeMaxLagMs()
-  }
-
-  readonly findAttempt: FindAttempt = (attempt) => {
-    const unit = this.#units.get(attempt)
-    if (unit?.paths !== undefined) return { paths: unit.paths, running: unit.phase !== 'finished' }
-    return this.#options.directories.find(attempt)
   }
 }

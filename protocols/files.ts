@@ -7,6 +7,7 @@
  */
 import { z } from 'zod'
 import { bytesSchema } from './bytes.ts'
+import { MeshError } from './errors.ts'
 import { attemptSchema } from './ids.ts'
 import { defineProtocol } from './rpc.ts'
 
@@ -39,6 +40,16 @@ export const fileChunkSchema = z.object({
   final: z.boolean(),
 })
 export type FileChunk = z.infer<typeof fileChunkSchema>
+
+/**
+ * What is read of a task that has no directory: a function that never looked for one. Its standard output and error are
+ * empty, as they are for every task that printed nothing. Throws FileNotFound for any other name.
+ */
+export function noFile({ name, offset }: { name: string; offset: number }): { data: Uint8Array; size: number } {
+  if (name !== 'stdout.txt' && name !== 'stderr.txt') throw new MeshError('FileNotFound', `There is no file ${name} in the task directory.`)
+  if (offset > 0) throw new MeshError('InvalidRange', `${name} has 0 bytes; the range starts at ${offset}.`)
+  return { data: new Uint8Array(), size: 0 }
+}
 
 export const filesProtocol = defineProtocol({
   protocol: '/batchmesh/files/1',

@@ -95,7 +95,12 @@ export class ComputeNodes {
   /** A task has left its slot after so long. */
   vacated(unit: Unit, heldMs: number): void {
     this.ledger.end(unit.key, unit.nodeId)
-    this.#meanSlotMs.set(unit.nodeId, nextMean(this.#meanSlotMs.get(unit.nodeId), heldMs))
+    this.ran(unit.nodeId, heldMs)
+  }
+
+  /** So many tasks had a slot of the node for so long each. */
+  ran(nodeId: string, heldMs: number, count = 1): void {
+    this.#meanSlotMs.set(nodeId, nextMean(this.#meanSlotMs.get(nodeId), heldMs, count))
   }
 
   hold(nodeIds: readonly string[]): void {

@@ -8,6 +8,21 @@ import type { TaskPaths } from '../ports.ts'
 /** `unstarted` ones end with the session; all others are in the inventory (L6, L7). */
 export type Phase = 'unstarted' | 'fetching' | 'running' | 'uploading' | 'finished'
 
+/** Ends an attempt that has begun. */
+export interface Stopper {
+  readonly isStopped: boolean
+  stop(reason: Error): void
+}
+
+export function stopperOf(controller: AbortController): Stopper {
+  return {
+    get isStopped() {
+      return controller.signal.aborted
+    },
+    stop: (reason) => controller.abort(reason),
+  }
+}
+
 export interface Unit extends Waiting {
   key: string
   attempt: Attempt
@@ -16,7 +31,9 @@ export interface Unit extends Waiting {
   /** Absent for one that finished before this process began. */
   work?: { spec: TaskSpec; job: JobBrief; gang?: Grant['gang'] }
   /** Ends it, once it has begun. */
-  stop?: AbortController
+  stopper?: Stopper
+  /** A function that does not share a thread with others: a series that it was in broke. */
+  isAlone?: boolean
   /** Resolves when nothing of it runs any more. */
   ended?: Promise<void>
   startTime?: number
@@ -36,7 +53,7 @@ export class Units {
   /** Whether the attempt is here, and not being ended. */
   has(attempt: Attempt): boolean {
     const unit = this.get(attempt)
-    return unit !== undefined && unit.stop?.signal.aborted !== true
+    return unit !== undefined && unit.stopper?.isStopped !== true
   }
 
   add(unit: Unit): void {
@@ -67,6 +84,13 @@ export class Units {
     const [unit] = line.splice(index, 1)
     if (line.length === 0) this.#lines.delete(nodeId)
     return unit!
+  }
+
+  /** Puts some back that were taken out of the line, in front. */
+  putBack(nodeId: string, units: readonly Unit[]): void {
+    if (units.length === 0) return
+    for (const unit of units) unit.phase = 'unstarted'
+    this.#lines.set(nodeId, [...units, ...this.line(nodeId)])
   }
 
   forget(unit: Unit): void {
@@ -100,17 +124,17 @@ export class Units {
   }
 
   /** How many have not begun, are on their way, and wait for their report's acknowledgement. */
-  counts(): { unstarted: number; running: number; finished: number } {
+  counts(): { unstartedTasks: number; runningTasks: number; unreportedTasks: number } {
     const count = { unstarted: 0, running: 0, finished: 0 }
     for (const { phase } of this.#all.values()) count[phase === 'unstarted' || phase === 'finished' ? phase : 'running'] += 1
-    return count
+    return { unstartedTasks: count.unstarted, runningTasks: count.running, unreportedTasks: count.finished }
   }
 
   inventory(): InventoryItem[] {
     const items: InventoryItem[] = []
     // One that is being ended is not named, so that the coordinator gives it to another machine.
-    for (const { attempt, nodeId, phase, startTime, stop } of this.#all.values())
-      if (phase !== 'unstarted' && stop?.signal.aborted !== true) items.push({ attempt, nodeId, state: phase, startTime })
+    for (const { attempt, nodeId, phase, startTime, stopper } of this.#all.values())
+      if (phase !== 'unstarted' && stopper?.isStopped !== true) items.push({ attempt, nodeId, state: phase, startTime })
     return items
   }
 }

@@ -163,6 +163,8 @@ export const outcomeSchema = z.object({
   threadResult: cloneValueSchema.optional(),
   /** What it threw. */
   threadError: threadErrorSchema.optional(),
+  /** Of a function that never looked for its directory: there is none, and stdout.txt and stderr.txt are empty. */
+  noFiles: z.literal(true).optional(),
 })
 export type Outcome = z.infer<typeof outcomeSchema>
 

@@ -79,7 +79,8 @@ describe('prefetch', () => {
   it.each([
     [undefined, 0],
     [0, maxPrefetchPerSlot],
-    [1, maxPrefetchPerSlot],
+    [0.1, maxPrefetchPerSlot],
+    [1, 250],
     [10, 25],
     [150, 1],
     [250, 1],

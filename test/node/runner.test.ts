@@ -2,7 +2,7 @@ import { chmodSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync }
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
-import { nodeEnvironment, taskEnvironment } from '../../node/environment.ts'
+import { taskEnvironment } from '../../node/environment.ts'
 import { TaskFailure, type TaskPaths } from '../../node/ports.ts'
 import { explainExit, readTail } from '../../node/post-mortem.ts'
 import { runTask, type Work } from '../../node/runner.ts'
@@ -306,8 +306,7 @@ describe('the environment of a task', () => {
         { name: 'B', value: 'job' },
       ],
     }
-    const shared = nodeEnvironment(nodeFacts, job)
-    const env = taskEnvironment(shared, job, {
+    const env = taskEnvironment(nodeFacts, job, {
       taskId: 'T',
       paths,
       tmpDir: '/t',

@@ -3,10 +3,11 @@ import { closeSync, constants, fstatSync, openSync, unlinkSync } from 'node:fs'
 import { Socket } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import type { z } from 'zod'
 import type { Ended, Lane, MemoryLimit, StartRequest } from '../../ports.ts'
 import { readTail } from '../../post-mortem.ts'
 import { Channel } from './channel.ts'
-import type { Answer, Call, ToChild } from './messages.ts'
+import { type Answer, type Call, type LineSetup, maxCallId, type ToChild } from './messages.ts'
 import type { Program } from './program.ts'
 import { fromChildSchema } from './replies.ts'
 
@@ -22,9 +23,24 @@ const lastWordsBytes = 2048
 /** How a child ended under its calls. */
 export interface Crash {
   ended: Ended
-  /** How many calls were running. */
+  /** How many calls were running, as far as is known here: the first of each line. */
   calls: number
+  /** No other call was there, so that this one has done it. */
+  isSure: boolean
   lastWords: string | undefined
+}
+
+/** What becomes of a call: `began` perhaps, and then exactly one of `answered`, `returned` and `crashed`. */
+export interface CallEvents {
+  /** It has gone on for a moment, since then. */
+  began(at: number): void
+  answered(answer: Answer, times: { startTime: number; endTime: number }): void
+  /** It has not begun and will not. */
+  returned(): void
+  /** The child is gone. */
+  crashed(crash: Crash | Error): void
+  /** Makes its directory; throws when that cannot be. */
+  place(): void
 }
 
 export interface ChildSetup {
@@ -40,9 +56,22 @@ export interface ChildSetup {
   memory: MemoryLimit
 }
 
-interface Running {
-  answered: (answer: Answer) => void
-  crashed: (crash: Crash | Error) => void
+interface Outstanding {
+  line: number
+  events: CallEvents
+  handedAt: number
+  ending?: NodeJS.Timeout
+}
+
+/** A thread of the child, as the node sees it: calls of one function, made one after the other. */
+export interface ChildLine {
+  /** Hands calls over, and gives their numbers. */
+  add(calls: readonly { call: Omit<Call, 'id'>; events: CallEvents }[]): number[]
+  /** Has those returned that have not begun. */
+  takeBack(ids: readonly number[]): void
+  /** Ends a call, with its thread if it has begun: it is answered so. */
+  stop(id: number): void
+  close(): void
 }
 
 export class Child {
@@ -50,28 +79,30 @@ export class Child {
   readonly gone: Promise<void>
   isGone = false
   readonly #setup: ChildSetup
-  readonly #calls: number
+  readonly #callsFd: number
   readonly #stop = new AbortController()
-  readonly #running = new Map<number, Running>()
+  /** In the order handed over. */
+  readonly #outstanding = new Map<number, Outstanding>()
   readonly #ready = Promise.withResolvers<void>()
   readonly #silent = Promise.withResolvers<void>()
   readonly #channel: Channel
   #lastId = 0
+  #lastLine = 0
 
   private constructor(setup: ChildSetup, pipes: { in: string; out: string }) {
     this.#setup = setup
     // Read-write: opening never waits for the child, and writing never fails because it is late.
-    this.#calls = openPipe(pipes.in, constants.O_RDWR)
+    this.#callsFd = openPipe(pipes.in, constants.O_RDWR)
     let answers: number
     try {
       answers = openPipe(pipes.out, constants.O_RDONLY)
     } catch (error) {
-      closeSync(this.#calls)
+      closeSync(this.#callsFd)
       throw error
     }
     this.#channel = new Channel(
       new Socket({ fd: answers, readable: true, writable: false }),
-      new Socket({ fd: this.#calls, readable: false, writable: true }),
+      new Socket({ fd: this.#callsFd, readable: false, writable: true }),
       { message: (message) => this.#heard(message), gone: () => this.#left() },
     )
     const { lane, program, reads, writes, dir, env, memory } = setup
@@ -120,36 +151,37 @@ export class Child {
     }
   }
 
-  get calls(): number {
-    return this.#running.size
+  /** A new line. Its calls are all told of the child's end. */
+  open(setup: Omit<LineSetup, 'line'>): ChildLine {
+    this.#lastLine += 1
+    const line = this.#lastLine
+    this.#tell({ open: { ...setup, line } })
+    return {
+      add: (calls) => this.#add(line, calls),
+      takeBack: (ids) => this.#tell({ back: [...ids], line }, true),
+      stop: (id) => this.#stopCall(line, id),
+      close: () => this.#tell({ close: line }),
+    }
   }
 
-  /**
-   * Calls a function. Aborting `signal` ends its thread. Rejects with an Error when the lane broke; resolves to a crash
-   * when the child ended by something that runs in it.
-   */
-  async call(call: Omit<Call, 'id'>, signal: AbortSignal): Promise<Answer | Crash> {
+  #add(line: number, calls: readonly { call: Omit<Call, 'id'>; events: CallEvents }[]): number[] {
     if (this.isGone) throw new Error('The process of the job’s functions is gone.')
-    this.#lastId += 1
-    const id = this.#lastId
-    let timer: NodeJS.Timeout | undefined
-    const onAbort = () => {
-      this.#tell({ end: id })
-      timer = setTimeout(() => this.end(), endTimeoutMs)
+    const handedAt = Date.now()
+    const sent: Call[] = []
+    for (const { call, events } of calls) {
+      this.#lastId = this.#lastId === maxCallId ? 1 : this.#lastId + 1
+      this.#outstanding.set(this.#lastId, { line, events, handedAt })
+      sent.push({ ...call, id: this.#lastId })
     }
-    const outcome = new Promise<Answer | Crash>((resolve, reject) => {
-      const crashed = (crash: Crash | Error) => (crash instanceof Error ? reject(crash) : resolve(crash))
-      this.#running.set(id, { answered: resolve, crashed })
-    })
-    this.#tell({ call: { ...call, id } })
-    signal.addEventListener('abort', onAbort, { once: true })
-    try {
-      return await outcome
-    } finally {
-      this.#running.delete(id)
-      signal.removeEventListener('abort', onAbort)
-      clearTimeout(timer)
-    }
+    this.#tell({ calls: sent, line })
+    return sent.map(({ id }) => id)
+  }
+
+  #stopCall(line: number, id: number): void {
+    const call = this.#outstanding.get(id)
+    if (call === undefined || call.ending !== undefined) return
+    this.#tell({ end: id, line }, true)
+    call.ending = setTimeout(() => this.end(), endTimeoutMs)
   }
 
   /** Ends it and all that runs in it. */
@@ -163,20 +195,51 @@ export class Child {
     setTimeout(() => this.end(), leaveTimeoutMs).unref()
   }
 
-  #tell(message: ToChild): void {
-    this.#channel.send(message)
+  #tell(message: ToChild, urgent = false): void {
+    this.#channel.send(message, urgent)
   }
 
   #heard(message: unknown): void {
     const said = fromChildSchema.safeParse(message)
     if (!said.success) throw new Error('The process of the job’s functions says what nobody understands.')
-    if ('ready' in said.data) return this.#ready.resolve()
-    const { id, answer, stuck } = said.data
-    const running = this.#running.get(id)
-    this.#running.delete(id)
-    running?.answered(answer as Answer)
+    const { data } = said
+    if ('ready' in data) this.#ready.resolve()
+    else if ('answer' in data) this.#answered(data)
+    else if ('began' in data) {
+      const call = this.#outstanding.get(data.began)
+      call?.events.began(within(data.at, call.handedAt, Date.now()))
+    } else if ('returned' in data) for (const id of data.returned) this.#forget(id)?.events.returned()
+    else this.#place(data.place)
+  }
+
+  #answered({ id, answer, began, ended, stuck }: Said): void {
+    const call = this.#forget(id)
+    if (call !== undefined) {
+      const now = Date.now()
+      const startTime = within(began ?? call.handedAt, call.handedAt, now)
+      call.events.answered(answer as Answer, { startTime, endTime: within(ended ?? now, startTime, now) })
+    }
     // The other calls are the node's own doing then: they start again.
     if (stuck === true) this.end()
+  }
+
+  #place(id: number): void {
+    const call = this.#outstanding.get(id)
+    if (call === undefined) return
+    let problem: string | undefined
+    try {
+      call.events.place()
+    } catch (error) {
+      problem = error instanceof Error ? error.message : String(error)
+    }
+    this.#tell({ placed: id, line: call.line, problem }, true)
+  }
+
+  #forget(id: number): Outstanding | undefined {
+    const call = this.#outstanding.get(id)
+    this.#outstanding.delete(id)
+    clearTimeout(call?.ending)
+    return call
   }
 
   #ended(ended: Ended | Error): void {
@@ -186,10 +249,26 @@ export class Child {
     const said = ended instanceof Error ? ended.message : (lastWords ?? `exit code ${ended.exitCode}`)
     this.#ready.reject(new Error(`The process for the functions of a job did not start: ${said}`))
     this.#ready.promise.catch(() => undefined)
-    const running = [...this.#running.values()]
-    this.#running.clear()
-    for (const { crashed } of running) crashed(ended instanceof Error ? ended : { ended, calls: running.length, lastWords })
+    const all = [...this.#outstanding.values()]
+    this.#outstanding.clear()
+    const firsts = new Map<number, Outstanding>()
+    for (const call of all) {
+      clearTimeout(call.ending)
+      if (!firsts.has(call.line)) firsts.set(call.line, call)
+    }
+    // Those behind the first of each line may have begun as well, but nobody will say so: they run again.
+    for (const call of all) {
+      if (firsts.get(call.line) !== call) call.events.returned()
+      else call.events.crashed(ended instanceof Error ? ended : { ended, calls: firsts.size, isSure: all.length === 1, lastWords })
+    }
   }
+}
+
+type Said = Extract<z.infer<typeof fromChildSchema>, { answer: unknown }>
+
+/** A time that a child says, as far as it can be true. */
+function within(time: number, from: number, to: number): number {
+  return Math.max(from, Math.min(time, to))
 }
 
 function openPipe(path: string, flags: number): number {

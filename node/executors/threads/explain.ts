@@ -2,7 +2,7 @@
 import type { FailureInfo } from '../../../protocols/model/task.ts'
 import { type Called, type MemoryLimit, TaskFailure } from '../../ports.ts'
 import type { Crash } from './child.ts'
-import { type Answer, type Call, resultFileName } from './messages.ts'
+import { type Answer, type LineSetup, resultFileName } from './messages.ts'
 
 /** What a program has that was ended by SIGKILL. */
 const killedExitCode = 128 + 9
@@ -13,7 +13,7 @@ interface Times {
   endTime: number
 }
 
-export function calledBy(answer: Answer, { heapMiB }: Pick<Call, 'heapMiB'>, times: Times): Called {
+export function calledBy(answer: Answer, { heapMiB }: Pick<LineSetup, 'heapMiB'>, times: Times): Called {
   const failed = (exitCode: number, code: FailureInfo['code'], message: string): Called => {
     const failureInfo: FailureInfo = { category: 'usererror', code, message: message.slice(0, maxMessageChars) }
     return { ...times, exitCode, killed: false, failureInfo }
@@ -40,16 +40,17 @@ export function calledBy(answer: Answer, { heapMiB }: Pick<Call, 'heapMiB'>, tim
   }
 }
 
-/** The child ended under its calls: the only one did it; of several nobody knows which. */
+/** The child ended under its calls: the only one did it; of several nobody knows which. Throws for those. */
 export function crashedBy(
-  { ended, calls, lastWords }: Crash,
-  { heapMiB, memory }: Pick<Call, 'heapMiB'> & { memory: MemoryLimit | undefined },
+  { ended, calls, isSure, lastWords }: Crash,
+  { heapMiB, memory }: Pick<LineSetup, 'heapMiB'> & { memory?: MemoryLimit | undefined },
   times: Times,
 ): Called {
   const { exitCode } = ended
   const how = `exit code ${exitCode}${exitCode > 128 ? `, signal ${exitCode - 128}` : ''}`
-  if (calls > 1) {
-    const message = `The process that ran this function and ${calls - 1} other${calls > 2 ? 's' : ''} of its job ended (${how}), which one of them has done. Each runs again in a process of its own.`
+  if (!isSure) {
+    const others = calls > 1 ? `${calls - 1} other${calls > 2 ? 's' : ''}` : 'others'
+    const message = `The process that ran this function and ${others} of its job ended (${how}), which one of them has done. Each runs again in a process of its own.`
     throw new TaskFailure({ category: 'servererror', code: 'ThreadHostLost', message })
   }
   const isOver = ended.failureInfo?.reason === 'MemoryLimitExceeded'

@@ -2,19 +2,20 @@
  * The program of a job's child process: threads that call functions, and two pipes to the node. It runs on a lane of
  * the job, under Node's permission model; started by child.ts, never by hand.
  *
- * One thread a call, as many as there are calls at once: the node's slots bound them. Threads of one heap limit form one
- * pool; an idle thread ends after a while.
+ * One thread a line (line.ts), as many as there are lines at once: the node's slots bound them. Threads of one heap limit
+ * form one pool; a thread without a line ends after a while.
  */
-import { EventEmitter, once } from 'node:events'
 import { appendFileSync } from 'node:fs'
 import { Socket } from 'node:net'
+import { join } from 'node:path'
 import { setFlagsFromString } from 'node:v8'
 import type { Worker } from 'node:worker_threads'
 import { Piscina } from 'piscina'
+import { pathsIn } from '../../task-paths.ts'
 import { Channel } from './channel.ts'
 import { watchHeaps } from './heap-watch.ts'
-import { type Answer, answersFd, type Call, callsFd, type FromChild, type PlacedCall, type ToChild } from './messages.ts'
-import type { LastWord } from './thread.ts'
+import { Line } from './line.ts'
+import { type Answer, answersFd, type Call, callsFd, type FromChild, type LineSetup, maxCalls, type ToChild } from './messages.ts'
 import { thrownOf } from './thrown.ts'
 
 /** An idle thread ends after this: it holds some 10 MB. */
@@ -28,36 +29,32 @@ const ownHeapMiB = 8
 const youngHeapMiB = 8
 /** What a thread's code and stacks take beside its heap, for {@link watchHeaps}: generously. */
 const besideHeapMiB = 64
-/** Calls at once are far fewer. */
-const placesCount = 4096
+/** While calls run, the lines are looked after this often. */
+const lookEveryMs = 5
 /** The program itself failed (sysexits.h: internal software error). */
 const internalError = 70
-
-interface Running {
-  call: Call
-  pool: Piscina
-  /** `abort` takes the thread out of its pool and ends it. */
-  stop: EventEmitter
-}
 
 // V8 leaves the checks whether it is to stop out of some loops that it unrolls: their heap grew past its limit, and nothing
 // ended them (heap-watch.ts). A version that has no such option takes no notice.
 setFlagsFromString('--no-turboshaft-loop-unrolling')
 
+interface Resting {
+  line: Line
+  timer: NodeJS.Timeout
+}
+
 const pools = new Map<number, Piscina>()
-const running = new Map<number, Running>()
-/** Which thread has which call (PlacedCall). */
-const places = new Int32Array(new SharedArrayBuffer(placesCount * Int32Array.BYTES_PER_ELEMENT))
+const lines = new Map<number, Line>()
+/** Lines that were closed, with their threads. */
+const resting: Resting[] = []
+const states = new Int32Array(new SharedArrayBuffer(maxCalls * Int32Array.BYTES_PER_ELEMENT))
+let looking: NodeJS.Timeout | undefined
 
 const channel = new Channel(
   new Socket({ fd: callsFd, readable: true, writable: false }),
   new Socket({ fd: answersFd, readable: false, writable: true }),
   {
-    message: (message) => {
-      const told = message as ToChild
-      if ('call' in told) begin(told.call)
-      else void end(told.end, { how: 'ended' })
-    },
+    message: (message) => told(message as ToChild),
     // The node is gone, and nobody waits for anything any more.
     gone: () => process.exit(),
   },
@@ -65,65 +62,93 @@ const channel = new Channel(
 watchHeaps({ threads: allThreads, allowedMiB, stuck: giveUp })
 say({ ready: true })
 
+function say(message: FromChild, urgent = false): void {
+  channel.send(message, urgent)
+}
+
+function told(message: ToChild): void {
+  if ('open' in message) return open(message.open)
+  if ('close' in message) return close(message.close)
+  const line = lines.get(message.line)
+  if (line === undefined) return
+  if ('calls' in message) {
+    line.add(message.calls)
+    lookLater()
+  } else if ('back' in message) line.giveBack(message.back)
+  else if ('placed' in message) line.placed(message.placed, message.problem)
+  else void line.stop(message.end)
+}
+
+function open(setup: LineSetup): void {
+  const rested = resting.find(({ line }) => line.setup.heapMiB === setup.heapMiB)
+  if (rested !== undefined) {
+    wake(rested)
+    rested.line.reopen(setup)
+    lines.set(setup.line, rested.line)
+    return
+  }
+  const line: Line = new Line({ setup, pool: poolOf(setup.heapMiB), states, say, broken: (call, error) => broken(line, call, error) })
+  lines.set(setup.line, line)
+}
+
+/** Its thread waits a while for another line. */
+function close(number: number): void {
+  const line = lines.get(number)
+  lines.delete(number)
+  if (line === undefined) return
+  if (!line.isIdle) return line.close()
+  const rest: Resting = {
+    line,
+    timer: setTimeout(() => {
+      wake(rest)
+      line.close()
+    }, idleThreadMs),
+  }
+  resting.push(rest)
+}
+
+function wake(rest: Resting): void {
+  clearTimeout(rest.timer)
+  resting.splice(resting.indexOf(rest), 1)
+}
+
+function lookLater(): void {
+  if (looking !== undefined) return
+  looking = setTimeout(() => {
+    looking = undefined
+    const now = Date.now()
+    let more = false
+    for (const line of lines.values()) if (line.look(now)) more = true
+    if (more) lookLater()
+  }, lookEveryMs)
+}
+
 function allThreads(): Worker[] {
   return [...pools.values()].flatMap((pool) => pool.threads)
 }
 
 function allowedMiB(): number {
   let allowed = allThreads().length * (besideHeapMiB + ownHeapMiB + 3 * youngHeapMiB)
-  for (const { call } of running.values()) allowed += call.heapMiB
+  for (const { current, setup } of lines.values()) if (current !== undefined) allowed += setup.heapMiB
   return allowed
 }
 
 /** Its heap is full, and it cannot be ended: the node ends the process. */
 function giveUp(thread: Worker): void {
-  for (const { call } of running.values()) {
-    if (places[call.id % placesCount] !== thread.threadId) continue
-    running.delete(call.id)
-    say({ id: call.id, answer: { how: 'memory' }, stuck: true })
-  }
-}
-
-function say(message: FromChild): void {
-  channel.send(message)
-}
-
-function begin(call: Call): void {
-  const pool = poolOf(call.heapMiB)
-  const stop = new EventEmitter()
-  running.set(call.id, { call, pool, stop })
-  const placed: PlacedCall = { ...call, places }
-  pool.run(placed, { signal: stop }).then(
-    (answer: Answer) => {
-      if (running.delete(call.id)) say({ id: call.id, answer })
-    },
-    (error: unknown) => {
-      if (running.delete(call.id)) say({ id: call.id, answer: broken(call, error) })
-    },
-  )
-}
-
-/** The thread of a call ends, and only then the call. */
-async function end(id: number, answer: Answer): Promise<void> {
-  const one = running.get(id)
-  if (one === undefined) return
-  running.delete(id)
-  const before: Worker[] = one.pool.threads
-  one.stop.emit('abort')
-  const after = new Set(one.pool.threads)
-  await Promise.all(before.filter((thread) => !after.has(thread) && thread.threadId >= 0).map((thread) => once(thread, 'exit')))
-  say({ id, answer })
+  for (const line of lines.values()) if (line.threadId === thread.threadId) line.giveUp({ how: 'memory' })
 }
 
 /** A thread ended under its call: by process.exit, its heap limit, or something that nobody caught. */
-function broken(call: Call, error: unknown): Answer {
+async function broken(line: Line, call: Call, error: unknown): Promise<Answer> {
   const { code, message } = error as { code?: unknown; message?: unknown }
   if (code === 'ERR_WORKER_OUT_OF_MEMORY') return { how: 'memory' }
   const exited = /^worker exited with code: (-?\d+)$/.exec(String(message))
   if (exited !== null) return { how: 'exited', code: Number(exited[1]) & 0xff }
-  const thrown = thrownOf(error, call.module, call.file)
+  const { jobDir, module, file } = line.setup
+  const thrown = thrownOf(error, module, file)
   try {
-    appendFileSync(call.stderr, `Uncaught ${thrown.stack ?? `${thrown.name}: ${thrown.message}`}\n`)
+    if (call.placed !== true) await line.place(call.id)
+    appendFileSync(pathsIn(join(jobDir, call.dir)).stderr, `Uncaught ${thrown.stack ?? `${thrown.name}: ${thrown.message}`}\n`)
   } catch {
     // The answer says it as well.
   }
@@ -138,16 +163,11 @@ function poolOf(heapMiB: number): Piscina {
     filename: new URL(`./thread${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url).href,
     minThreads: 0,
     maxThreads: Number.MAX_SAFE_INTEGER,
-    idleTimeout: idleThreadMs,
     resourceLimits: { maxOldGenerationSizeMb: heapMiB + ownHeapMiB, maxYoungGenerationSizeMb: youngHeapMiB },
     recordTiming: false,
   })
-  pool.on('message', (word: Partial<LastWord> | null) => {
-    // A function may post messages too, which are for nobody.
-    if (word?.last !== undefined && word.answer !== undefined) void end(word.last, word.answer)
-  })
   pool.on('error', (error: unknown) => {
-    // A thread that broke between two calls is replaced. One that cannot start leaves its call waiting for ever.
+    // A thread that broke between two lines is replaced. One that cannot start leaves its line waiting for ever.
     if (pool.queueSize === 0) return
     console.error(error)
     process.exit(internalError)

@@ -1,9 +1,12 @@
 /**
  * What the node and a job's child process say to each other: frames of protocols/framing.ts with protocols/codec.ts,
- * through two pipes that only these two hold. The node tells which functions to call and which to end; the child answers
- * each call once. The child runs a stranger's code: what it says is checked (replies.ts), and believed only of the
- * tasks of its own job. Pure; nothing here may need a package, because the child's program is small.
+ * through two pipes that only these two hold. The child runs a stranger's code: what it says is checked (replies.ts), and
+ * believed only of the tasks of its own job. Pure; nothing here may need a package, because the child's program is small.
+ *
+ * Calls go on *lines*: a thread each, which calls one after the other in the order in which they came, so that no thread
+ * idles for a way to the node and back. Each call is answered once, or returned: then it has not begun and never will.
  */
+import type { EnvironmentSettings } from '../../../protocols/model/job.ts'
 
 /** Descriptors of the pipes in the child: calls come in, answers go out. */
 export const callsFd = 3
@@ -15,32 +18,54 @@ export const resultFileName = '.result'
 
 /** One call: a spec of at most 1 MiB with its environment, and its arguments. */
 export const maxFrameBytes = 4 << 20
+/** What one side has to say waits so long for more, unless it has been silent: then it goes at once. */
+export const gatherMs = 3
+/** Calls that a child knows at once: more than its lines ever hold. */
+export const maxCalls = 1 << 16
+/** Numbers of calls start again after this: what fits a 32-bit integer. */
+export const maxCallId = 2 ** 31 - 1
 
-/** A function to call. Sent as it is to the thread that calls it. */
-export interface Call {
-  id: number
+/** What all calls of a line have in common. Sent as it is to the thread that calls the function. */
+export interface LineSetup {
+  line: number
   /** The module's file, and its name in stack traces and messages. */
   file: string
   module: string
   export: string
-  /** The serialised arguments; absent when they are in `.args`, or there are none. */
-  args?: Uint8Array
-  argsInFile: boolean
   /** Most that the thread's heap may grow to. */
   heapMiB: number
-  taskDir: string
-  stdout: string
-  stderr: string
-  /** Names and values as JSON: on its way to the thread it is only passed on. */
-  env: string
+  /** Where the directories of its tasks lie. */
+  jobDir: string
+  /** The part of the environment that its calls share, and the settings of the job that are in it (environment.ts). */
+  env: Record<string, string>
+  common?: EnvironmentSettings
 }
 
-/** A call on its way to its thread, which says in `places` where it is: at its id modulo the length, the number of the thread. */
-export interface PlacedCall extends Call {
-  places: Int32Array
+/** One call of the line's function. */
+export interface Call {
+  /** From 1 to {@link maxCallId}, and among the last {@link maxCalls} no other's. */
+  id: number
+  /** The serialised arguments; absent when they are in `.args`, or there are none. */
+  args?: Uint8Array
+  argsInFile?: true
+  /** Name of the task's directory. */
+  dir: string
+  /** The directory is there; else it is made when the function looks for it ({@link FromChild} `place`). */
+  placed?: true
+  /** Whose environment it has; absent when all of it is the line's. */
+  own?: { taskId: string; settings?: EnvironmentSettings }
 }
 
-export type ToChild = { call: Call } | { end: number }
+export type ToChild =
+  | { open: LineSetup }
+  | { calls: Call[]; line: number }
+  /** What has not begun of these is returned. */
+  | { back: number[]; line: number }
+  /** The call is ended, with its thread if it has begun. */
+  | { end: number; line: number }
+  /** The directory of the call is there, or could not be made. */
+  | { placed: number; line: number; problem?: string }
+  | { close: number }
 
 /** What was thrown, as far as it can be said. */
 export interface Thrown {
@@ -51,7 +76,7 @@ export interface Thrown {
 
 /**
  * How a call went: it returned (its serialised value, or the size of the value in `.result`), it threw, it ended its
- * thread (process.exit), its heap was full, or its thread was ended as the node asked.
+ * thread (process.exit), its heap was full, or it was ended as the node asked.
  */
 export type Answer =
   | { how: 'returned'; value?: Uint8Array; size?: number }
@@ -60,5 +85,35 @@ export type Answer =
   | { how: 'memory' }
   | { how: 'ended' }
 
-/** `stuck`: the thread of the call cannot be ended, so that the child has to be. */
-export type FromChild = { ready: true } | { id: number; answer: Answer; stuck?: true }
+export type FromChild =
+  | { ready: true }
+  /** `stuck`: the thread of the call cannot be ended, so that the child has to be. Times are of the call, in ms since 1970. */
+  | { id: number; answer: Answer; began?: number; ended?: number; stuck?: true }
+  /** Said of calls that take longer than a moment. */
+  | { began: number; at: number }
+  | { returned: number[] }
+  /** The function looks for its directory, and waits for it. */
+  | { place: number }
+
+/** What a thread says of its calls, and is told, through a port of its line's. */
+export type ToThread = { setup: LineSetup } | { calls: Call[] } | { close: true }
+export type FromThread =
+  /** `last`: something is left of it, so that the thread has to be ended. */
+  { id: number; answer: Answer; began: number; ended: number; last: boolean } | { place: number }
+
+/**
+ * What a line and its thread share. In `states`, at a call's id modulo the length: the id until it begins, then its
+ * negative; 0 once it was taken back. So who is first decides, and whether a call has begun is known exactly.
+ */
+export interface Shared {
+  states: Int32Array
+  /** Whether the directory that was asked for is there: 0 not yet, 1 yes, 2 it cannot be made. */
+  placed: Int32Array
+  /** When the last call began, and the number of the thread. */
+  since: Float64Array
+}
+
+/** What a thread is given to serve lines, one after the other. `port` is a MessagePort. */
+export interface Served extends Shared {
+  port: unknown
+}

@@ -13,7 +13,10 @@ import { fileURLToPath } from 'node:url'
 const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js'
 /** All that host.ts and thread.ts import (test/node/threads: it runs from its copy). */
 const sources = [
-  ...['host', 'thread', 'messages', 'channel', 'thrown', 'heap-watch'].map((name) => `node/executors/threads/${name}.${extension}`),
+  ...['host', 'line', 'thread', 'messages', 'channel', 'thrown', 'heap-watch', 'function-environment'].map(
+    (name) => `node/executors/threads/${name}.${extension}`,
+  ),
+  ...['environment', 'task-paths'].map((name) => `node/${name}.${extension}`),
   ...['framing', 'codec'].map((name) => `protocols/${name}.${extension}`),
 ]
 const packages = ['piscina', '@msgpack/msgpack']

@@ -2,6 +2,7 @@
 import { z } from 'zod'
 import { bytesUpTo } from '../../../protocols/bytes.ts'
 import { maxInlineValueBytes, threadErrorSchema } from '../../../protocols/model/thread-task.ts'
+import { maxCalls } from './messages.ts'
 
 const answerSchema = z.discriminatedUnion('how', [
   z.object({
@@ -15,7 +16,13 @@ const answerSchema = z.discriminatedUnion('how', [
   z.object({ how: z.literal('ended') }),
 ])
 
+const id = z.number().int()
+const time = z.number().min(0)
+
 export const fromChildSchema = z.union([
-  z.object({ id: z.number().int(), answer: answerSchema, stuck: z.literal(true).optional() }),
+  z.object({ id, answer: answerSchema, began: time.optional(), ended: time.optional(), stuck: z.literal(true).optional() }),
+  z.object({ began: id, at: time }),
+  z.object({ returned: z.array(id).max(maxCalls) }),
+  z.object({ place: id }),
   z.object({ ready: z.literal(true) }),
 ])

@@ -9,6 +9,9 @@ import type {
   Log,
   Owner,
   Seat,
+  Series,
+  SeriesCall,
+  SeriesRequest,
   Staging,
   StartRequest,
   TaskDirectories,
@@ -106,6 +109,7 @@ export class FakeExecutor implements Executor {
 /** Functions whose end a test says beforehand; without that they run until they are stopped. */
 export class FakeThreads implements ThreadExecutor {
   readonly calls: CallRequest[] = []
+  readonly series: FakeSeries[] = []
   readonly endedJobs: number[] = []
   seatsOut = 0
   outcome: (() => Partial<Called>) | undefined
@@ -115,6 +119,11 @@ export class FakeThreads implements ThreadExecutor {
     return {
       owner: undefined,
       call: (request, signal, onStart) => this.#call(request, signal, onStart),
+      series: async (request) => {
+        const series = new FakeSeries(request)
+        this.series.push(series)
+        return series
+      },
       release: () => {
         this.seatsOut -= 1
       },
@@ -136,6 +145,48 @@ export class FakeThreads implements ThreadExecutor {
   }
 
   async close(): Promise<void> {}
+}
+
+/** A thread whose calls begin and end as a test says. */
+export class FakeSeries implements Series {
+  readonly request: SeriesRequest
+  /** Not begun, in order. */
+  readonly waiting: SeriesCall[] = []
+  readonly stopped: SeriesCall[] = []
+  alone = false
+
+  constructor(request: SeriesRequest) {
+    this.request = request
+  }
+
+  isAlone(): boolean {
+    return this.alone
+  }
+
+  add(calls: readonly SeriesCall[]): void {
+    this.waiting.push(...calls)
+  }
+
+  takeBack(calls: readonly SeriesCall[]): void {
+    for (const call of calls) {
+      const at = this.waiting.indexOf(call)
+      if (at < 0) continue
+      this.waiting.splice(at, 1)
+      call.returned()
+    }
+  }
+
+  stop(call: SeriesCall): void {
+    this.stopped.push(call)
+    const at = this.waiting.indexOf(call)
+    if (at >= 0) this.waiting.splice(at, 1)
+    call.ended({ exitCode: 137, killed: true, startTime: 0, endTime: 0 })
+  }
+
+  /** The next call begins; it ends when it is told. */
+  next(): SeriesCall {
+    return this.waiting.shift()!
+  }
 }
 
 /** Staging that waits where a test wants it to. */
