@@ -52,7 +52,8 @@ export class FunctionSeries {
 
   /** Has those of these returned that have not begun; resolves when it is known which have. */
   async takeBack(units: readonly Unit[]): Promise<void> {
-    const calls = units.map((unit) => this.#calls.get(unit)).filter((call) => call !== undefined)
+    const fetching = units.filter(({ phase }) => phase === 'fetching')
+    const calls = fetching.map((unit) => this.#calls.get(unit)).filter((call) => call !== undefined)
     for (const call of calls) call.settled ??= Promise.withResolvers()
     for (const slot of this.#slots) slot.takeBack(calls)
     await Promise.all(calls.map(({ settled }) => settled?.promise))

@@ -154,6 +154,7 @@ export class FakeSeries implements Series {
   readonly waiting: SeriesCall[] = []
   readonly stopped: SeriesCall[] = []
   alone = false
+  isGone = false
 
   constructor(request: SeriesRequest) {
     this.request = request
@@ -164,6 +165,7 @@ export class FakeSeries implements Series {
   }
 
   add(calls: readonly SeriesCall[]): void {
+    if (this.isGone) throw new Error('The process is gone.')
     this.waiting.push(...calls)
   }
 
