@@ -44,21 +44,27 @@ export interface TreeCpu {
   below: CpuMs
 }
 
+/** The process and all below it. */
+export function processesOfTree(pid: number): number[] {
+  return treeOf(pid, stats())
+}
+
+function treeOf(pid: number, all: ReadonlyMap<number, Stat>): number[] {
+  if (!all.has(pid)) throw new Error(`There is no process ${pid}, or no /proc.`)
+  const tree = [pid]
+  for (let at = 0; at < tree.length; at += 1) for (const [child, { parent }] of all) if (parent === tree[at]) tree.push(child)
+  return tree
+}
+
 export function cpuOfTree(pid: number): TreeCpu {
   const all = stats()
-  const root = all.get(pid)
-  if (root === undefined) throw new Error(`There is no process ${pid}, or no /proc.`)
-  const below = { ...root.ended }
-  const open = [pid]
-  for (let at = 0; at < open.length; at += 1) {
-    for (const [child, { parent, own, ended }] of all) {
-      if (parent !== open[at]) continue
-      open.push(child)
-      below.user += own.user + ended.user
-      below.system += own.system + ended.system
-    }
+  const [root, ...others] = treeOf(pid, all).map((each) => all.get(each)!)
+  const below = { ...root!.ended }
+  for (const { own, ended } of others) {
+    below.user += own.user + ended.user
+    below.system += own.system + ended.system
   }
-  return { own: root.own, below }
+  return { own: root!.own, below }
 }
 
 export function cpuSince(before: TreeCpu, after: TreeCpu): TreeCpu {

@@ -7,12 +7,11 @@ import { existsSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { taskSpecSchema } from '../protocols/model/task.ts'
 import type { Mesh } from '../src/mesh/client.ts'
-import { connect } from '../src/mesh.ts'
 import { type Bench, numbers, table } from './bench.ts'
 import { type CpuMs, cpuOfTree, cpuSince } from './cpu.ts'
-import { BenchLab, type BenchNode, costOfShell, median } from './lab.ts'
+import { type BenchNode, costOfShell, median } from './lab.ts'
+import { commandTasks, withPair } from './pair.ts'
 
 const perRequest = 1000
 
@@ -55,53 +54,41 @@ export const bench: Bench = {
 }
 
 async function benchTasks(tasks: number, count: number): Promise<TasksResult> {
-  const lab = await BenchLab.create()
-  try {
-    const founder = await lab.up('founder', ['--lend-cpus', '0'])
-    const worker = await lab.up('worker', ['--lend-cpus', String(Math.min(2, availableParallelism()))], founder)
-    const mesh = await connect({ dataDir: founder.dataDir })
-    const node = await connect({ dataDir: worker.dataDir })
-    try {
-      await oneJob(mesh, 'warm-up', 500)
-      await removeJob(mesh, worker, 'warm-up')
-      await node.local.call('status', {})
-      const rounds: Round[] = []
-      const spent: CpuPerTask = { coordinator: noCpu(), worker: noCpu(), lanes: noCpu(), submitter: noCpu(), xargs: noCpu() }
-      const each = tasks * count
-      for (let round = 0; round < count; round += 1) {
-        const xargs = await costOfShell(`seq ${tasks} | xargs -P2 -n1 /bin/true`)
-        const before = { founder: cpuOfTree(founder.pid), worker: cpuOfTree(worker.pid), own: process.cpuUsage() }
-        const meshSeconds = await oneJob(mesh, `bench-${round}`, tasks)
-        const own = process.cpuUsage(before.own)
-        const ofWorker = cpuSince(before.worker, cpuOfTree(worker.pid))
-        add(spent.coordinator, cpuSince(before.founder, cpuOfTree(founder.pid)).own, 1000 / each)
-        add(spent.worker, ofWorker.own, 1000 / each)
-        add(spent.lanes, ofWorker.below, 1000 / each)
-        add(spent.submitter, own, 1 / each)
-        add(spent.xargs, xargs.cpu, 1000 / each)
-        rounds.push({ meshPerSecond: tasks / meshSeconds, xargsPerSecond: tasks / xargs.seconds, share: xargs.seconds / meshSeconds })
-        await removeJob(mesh, worker, `bench-${round}`)
-      }
-      const local = await node.local.call('status', {})
-      const status = await mesh.control.call('status', {})
-      return {
-        tasks,
-        rounds,
-        share: median(rounds.map((round) => round.share)),
-        meshPerSecond: median(rounds.map((round) => round.meshPerSecond)),
-        xargsPerSecond: median(rounds.map((round) => round.xargsPerSecond)),
-        cpuUsPerTask: spent,
-        coordinatorLagMs: status.heartbeatLagMs,
-        workerLagMs: local.heartbeatLagMs,
-        isolation: local.isolation,
-      }
-    } finally {
-      await mesh.close()
-      await node.close()
+  return await withPair(Math.min(2, availableParallelism()), async ({ founder, worker, mesh, viaWorker }) => {
+    await oneJob(mesh, 'warm-up', 500)
+    await removeJob(mesh, worker, 'warm-up')
+    await viaWorker.local.call('status', {})
+    const rounds: Round[] = []
+    const spent: CpuPerTask = { coordinator: noCpu(), worker: noCpu(), lanes: noCpu(), submitter: noCpu(), xargs: noCpu() }
+    const each = tasks * count
+    for (let round = 0; round < count; round += 1) {
+      const xargs = await costOfShell(`seq ${tasks} | xargs -P2 -n1 /bin/true`)
+      const before = { founder: cpuOfTree(founder.pid), worker: cpuOfTree(worker.pid), own: process.cpuUsage() }
+      const meshSeconds = await oneJob(mesh, `bench-${round}`, tasks)
+      const own = process.cpuUsage(before.own)
+      const ofWorker = cpuSince(before.worker, cpuOfTree(worker.pid))
+      add(spent.coordinator, cpuSince(before.founder, cpuOfTree(founder.pid)).own, 1000 / each)
+      add(spent.worker, ofWorker.own, 1000 / each)
+      add(spent.lanes, ofWorker.below, 1000 / each)
+      add(spent.submitter, own, 1 / each)
+      add(spent.xargs, xargs.cpu, 1000 / each)
+      rounds.push({ meshPerSecond: tasks / meshSeconds, xargsPerSecond: tasks / xargs.seconds, share: xargs.seconds / meshSeconds })
+      await removeJob(mesh, worker, `bench-${round}`)
     }
-  } finally {
-    await lab.close()
-  }
+    const local = await viaWorker.local.call('status', {})
+    const status = await mesh.control.call('status', {})
+    return {
+      tasks,
+      rounds,
+      share: median(rounds.map((round) => round.share)),
+      meshPerSecond: median(rounds.map((round) => round.meshPerSecond)),
+      xargsPerSecond: median(rounds.map((round) => round.xargsPerSecond)),
+      cpuUsPerTask: spent,
+      coordinatorLagMs: status.heartbeatLagMs,
+      workerLagMs: local.heartbeatLagMs,
+      isolation: local.isolation,
+    }
+  })
 }
 
 const noCpu = (): CpuMs => ({ user: 0, system: 0 })
@@ -124,9 +111,7 @@ async function oneJob(mesh: Mesh, jobId: string, tasks: number): Promise<number>
   const start = performance.now()
   const adding = (async () => {
     for (let at = 0; at < tasks; at += perRequest) {
-      const batch = Array.from({ length: Math.min(perRequest, tasks - at) }, (_, i) =>
-        taskSpecSchema.parse({ id: String(at + i).padStart(7, '0'), commandLine: '/bin/true' }),
-      )
+      const batch = commandTasks(at, Math.min(perRequest, tasks - at), '/bin/true')
       await mesh.control.call('addTasks', { jobId, tasks: batch })
     }
   })()
