@@ -40,8 +40,12 @@ export interface Booted {
   migrated: readonly string[]
 }
 
-/** Reads everything and takes up a new owner epoch, which is on disk before this resolves. */
-export async function boot(store: Store, self: PeerIdText, now: number): Promise<Booted> {
+/**
+ * Reads everything and takes up a new owner epoch, which is on disk before this resolves. `isNewMesh`: an empty store is as
+ * it should be. One of a mesh that has been there before was lost or moved away: all numbers then begin above any that it can
+ * have given, for machines know them (L2, R1): the seconds since 1970, of which no mesh has used one each.
+ */
+export async function boot(store: Store, self: PeerIdText, now: number, isNewMesh = true): Promise<Booted> {
   const known = await store.get(meshKey)
   const last = known === undefined ? undefined : (decode(known) as MeshRow)
   const migrated = last === undefined ? undefined : migrate(last)
@@ -51,12 +55,13 @@ export async function boot(store: Store, self: PeerIdText, now: number): Promise
       `The coordinator's database has format ${last.format}, this version of batchmesh knows format ${storeFormat}. Use the version that wrote it.`,
     )
   }
+  const start = isNewMesh ? 1 : Math.floor(now / 1000)
   const mesh: MeshRow = {
     format: storeFormat,
-    nextJobUid: 1,
-    nextReservationId: 1,
+    nextJobUid: start,
+    nextReservationId: start,
     ...migrated?.row,
-    ownerEpoch: (last?.ownerEpoch ?? 0) + 1,
+    ownerEpoch: last === undefined ? start : last.ownerEpoch + 1,
   }
   failpoint('coordinator.boot.opened')
   if (migrated?.taken.some((step) => step.makes === 'rolls')) await makeRolls(store, self, mesh)

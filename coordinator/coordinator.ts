@@ -36,6 +36,8 @@ export interface CoordinatorOptions {
   version: string
   logger: Logger
   now?: () => number
+  /** False where the mesh has been there before, so that an empty store has lost its rows. */
+  isNewMesh?: boolean
   /** The disk failed: the process must end and start anew (L5). */
   fatal: (error: unknown) => void
 }
@@ -52,7 +54,7 @@ export interface Coordinator {
 export async function startCoordinator(options: CoordinatorOptions): Promise<Coordinator> {
   const { wire, store, meshId, logger } = options
   const now = options.now ?? Date.now
-  const { state, purge, migrated } = await boot(store, wire.peer, now())
+  const { state, purge, migrated } = await boot(store, wire.peer, now(), options.isNewMesh)
   const log = await openEventLog(store, state, options, now())
   const desk = new Desk()
   const specs = new SpecCache(store, state)

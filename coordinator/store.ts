@@ -3,8 +3,11 @@
  * what can be read is always durable. A write that fails leaves the process with no truth to speak from, so the shell
  * ends it (L5).
  */
+import { readdir, readFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { Level } from 'level'
 import { MeshError } from '../protocols/errors.ts'
+import { filesTrouble, isLogDamaged } from '../protocols/level-log.ts'
 
 /** `undefined` deletes. */
 export type Rows = ReadonlyMap<string, Uint8Array | undefined>
@@ -34,16 +37,27 @@ const scannedBytes = 256 << 10
 
 /** Opens the store in a directory, which one process at a time may use. Rejects with a sentence on what is wrong. */
 export async function openLevelStore(directory: string): Promise<Store> {
+  const unusable = (what: string, cause?: unknown) =>
+    new MeshError('InternalError', `The coordinator's database ${directory} cannot be opened: ${what}.`, { cause })
+  const wayOut = 'Restore it from a backup, or move it away to start without its jobs'
+  const damage = await damageOf(directory)
+  if (damage !== undefined) throw unusable(`it is damaged, ${damage}. ${wayOut}`)
+  // It begins to open when it is made.
   const level = new Level<string, Uint8Array>(directory, { keyEncoding: 'utf8', valueEncoding: 'view' })
   try {
     await level.open()
   } catch (error) {
     const cause = error instanceof Error && error.cause instanceof Error ? error.cause : (error as Error)
     const locked = 'code' in cause && cause.code === 'LEVEL_LOCKED'
-    const what = locked
-      ? 'another process is using it'
-      : `${cause.message}. Restore it from a backup, or move it away to start without its jobs`
-    throw new MeshError('InternalError', `The coordinator's database ${directory} cannot be opened: ${what}.`, { cause: error })
+    throw unusable(locked ? 'another process is using it' : `${cause.message}. ${wayOut}`, error)
+  }
+  /** Damage in tables shows when they are read. */
+  const readable = (error: unknown): never => {
+    const { code, message } = error as { code?: string; message: string }
+    if (code !== 'LEVEL_CORRUPTION' && code !== 'LEVEL_IO_ERROR') throw error
+    throw new MeshError('InternalError', `The coordinator's database ${directory} is damaged: ${message}. Stop the node. ${wayOut}.`, {
+      cause: error,
+    })
   }
   return {
     async write(rows) {
@@ -53,12 +67,31 @@ export async function openLevelStore(directory: string): Promise<Store> {
       }
       if (batch.length > 0) await level.batch(batch, { sync: true })
     },
-    get: (key) => level.get(key),
-    getMany: (keys) => level.getMany([...keys]),
-    scan: (range) => level.iterator({ ...range, highWaterMarkBytes: scannedBytes }),
+    get: (key) => level.get(key).catch(readable),
+    getMany: (keys) => level.getMany([...keys]).catch(readable),
+    scan: (range) => ({
+      [Symbol.asyncIterator]() {
+        const rows = level.iterator({ ...range, highWaterMarkBytes: scannedBytes })[Symbol.asyncIterator]()
+        return { next: () => rows.next().catch(readable), return: () => rows.return!() }
+      },
+    }),
     clear: (range) => level.clear(range),
     close: () => level.close(),
   }
+}
+
+/** What has happened to its files; undefined when nothing has. */
+async function damageOf(directory: string): Promise<string | undefined> {
+  const names = await readdir(directory).catch((): string[] => [])
+  const trouble = filesTrouble(names)
+  if (trouble !== undefined) return trouble
+  for (const name of names) {
+    if (!name.endsWith('.log')) continue
+    // Gone meanwhile, when another process uses it: opening says so.
+    const log = await readFile(join(directory, name)).catch(() => new Uint8Array())
+    if (isLogDamaged(log)) return `the rows in ${name} do not match their checksums`
+  }
+  return undefined
 }
 
 /** A store in memory, for tests and simulations. */

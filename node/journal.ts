@@ -12,6 +12,7 @@ import { failpoint } from '../protocols/failpoint.ts'
 import { type Attempt, attemptKey, attemptSchema } from '../protocols/ids.ts'
 import { outcomeSchema } from '../protocols/model/task.ts'
 import { type Reservation, reservationSchema } from '../protocols/pools.ts'
+import { levelDamage } from './level-damage.ts'
 
 /** Layout of the rows; a journal of another version is refused. */
 const format = 'batchmesh node journal 1'
@@ -61,15 +62,21 @@ export interface JournalDisk {
   close(): Promise<void>
 }
 
-/** Opens or makes the journal in `directory`. Throws when it is in use, damaged, or something else. */
-export async function openJournal(directory: string): Promise<Journal> {
+/**
+ * Opens or makes the journal in `directory`. Throws when it is in use, damaged, or something else. `firstStart` is the number
+ * of the first start of a journal that is made: above any of one that was lost, so that the coordinator knows this start for a
+ * later one (L7).
+ */
+export async function openJournal(directory: string, firstStart?: number): Promise<Journal> {
+  const damage = await levelDamage(directory)
+  if (damage !== undefined) throw openError(directory, new Error(damage))
   const db = new Level<string, Uint8Array>(directory, { keyEncoding: 'utf8', valueEncoding: 'view' })
   try {
     await db.open()
   } catch (error) {
     throw openError(directory, error)
   }
-  return journalOn(levelDisk(db), directory)
+  return journalOn(levelDisk(db), directory, firstStart)
 }
 
 function levelDisk(db: Level<string, Uint8Array>): JournalDisk {
@@ -88,10 +95,10 @@ function levelDisk(db: Level<string, Uint8Array>): JournalDisk {
 }
 
 /** A journal on an open disk, which it closes; `directory` is named in errors. Throws when its rows are not a journal's. */
-export async function journalOn(disk: JournalDisk, directory: string): Promise<Journal> {
+export async function journalOn(disk: JournalDisk, directory: string, firstStart = 1): Promise<Journal> {
   try {
     const rows = await readRows(disk, directory)
-    const incarnation = rows.incarnation + 1
+    const incarnation = rows.incarnation === 0 ? firstStart : rows.incarnation + 1
     const head: Batch = new Map<string, unknown>([
       ['format', format],
       ['incarnation', incarnation],

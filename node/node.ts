@@ -101,7 +101,7 @@ export async function startNode(options: NodeOptions): Promise<MeshNode> {
       jobDirs: { root: directories.node.workitems, of: (jobUid) => directories.ofJob(jobUid) },
     })
     closers.push(() => executor.close())
-    const journal = await openJournal(layout.journal)
+    const journal = await openJournal(layout.journal, Math.floor(Date.now() / 1000))
     closers.push(() => journal.close())
     // The journal's lock is held: nobody else is here.
     const sweeping = Promise.allSettled([...left.map(removeTree), executor.sweepGroups()])

@@ -39,9 +39,10 @@ export class Budget {
    * it too), room is made for the next try, and the error is StoreFull. Any other error is thrown as it is.
    */
   async failed(error: unknown, bytes: number): Promise<never> {
-    if (!isDiskFull(error)) throw error
+    const isKnown = error instanceof MeshError && error.code === 'StoreFull'
+    if (!isKnown && !isDiskFull(error)) throw error
     await this.makeRoom(bytes)
-    throw diskFull(error)
+    throw isKnown ? error : diskFull(error)
   }
 
   /** Sweeps what nothing pins until so much is freed, as far as there is any. */
@@ -60,9 +61,11 @@ export class Budget {
   }
 }
 
-/** By the message too: an error that comes from a thread has lost its code. */
+/** By the message too: an error that comes from a thread has lost its code, and LevelDB has none for it. */
 export function isDiskFull(error: unknown): boolean {
-  return error instanceof Error && /^(ENOSPC|EDQUOT)\b/.test((error as NodeJS.ErrnoException).code ?? error.message)
+  if (!(error instanceof Error)) return false
+  const { code = error.message } = error as NodeJS.ErrnoException
+  return /^(ENOSPC|EDQUOT)\b/.test(code) || (/^LEVEL_/.test(code) && /No space left on device|Disk quota exceeded/.test(error.message))
 }
 
 export function diskFull(cause: unknown): MeshError {

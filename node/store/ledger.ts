@@ -6,12 +6,15 @@
  * cost a handful of syncs. What a change decides on (is it pinned, is it there) is read inside the group, one change
  * after another, so decisions never race.
  */
-import { type FileHandle, open } from 'node:fs/promises'
+import { type FileHandle, open, statfs } from 'node:fs/promises'
+import { dirname } from 'node:path'
 import { type BatchOperation, ClassicLevel } from 'classic-level'
 import { decode, encode } from '../../protocols/codec.ts'
 import { MeshError } from '../../protocols/errors.ts'
 import { failpoint } from '../../protocols/failpoint.ts'
 import type { BlobId } from '../../protocols/ids.ts'
+import { levelDamage } from '../level-damage.ts'
+import { diskFull, isDiskFull } from './budget.ts'
 
 export interface Row {
   kind: 'file' | 'directory'
@@ -55,30 +58,46 @@ const format = 1
 /** Changes in one group: bounds what a crash takes back and how long the first waits. */
 const maxGroup = 2048
 
+/** Free disk without which the index is not opened anew: opening writes its newest rows to a file of their own. */
+const reopenBytes = 16 << 20
+
 type Operation = BatchOperation<ClassicLevel<string, Uint8Array>, string, Uint8Array>
 
 export class Ledger {
   readonly #db: ClassicLevel<string, Uint8Array>
+  readonly #path: string
   readonly #filesDir: FileHandle
+  /**
+   * A write failed half way: what LevelDB adds to that log, it does not find again at the next start. The index is opened
+   * anew, which begins another log, before anything else is written.
+   */
+  #isTorn = false
+  #reopening: Promise<void> | undefined
   #usedBytes = 0
   #waiting: Waiting[] = []
   #running: Promise<void> | undefined
 
-  private constructor(db: ClassicLevel<string, Uint8Array>, filesDir: FileHandle) {
+  private constructor(db: ClassicLevel<string, Uint8Array>, path: string, filesDir: FileHandle) {
     this.#db = db
+    this.#path = path
     this.#filesDir = filesDir
   }
 
   static async open(path: string, filesPath: string): Promise<Ledger> {
+    const damage = await levelDamage(path)
+    if (damage !== undefined) throw damaged(path, damage)
+    // It begins to open when it is made.
     const db = new ClassicLevel<string, Uint8Array>(path, { keyEncoding: 'utf8', valueEncoding: 'view' })
-    await db.open()
+    await db.open().catch((error: Error) => {
+      throw damaged(path, (error.cause instanceof Error ? error.cause : error).message, error)
+    })
     try {
       await checkFormat(db, path)
     } catch (error) {
       await db.close()
       throw error
     }
-    const ledger = new Ledger(db, await open(filesPath, 'r'))
+    const ledger = new Ledger(db, path, await open(filesPath, 'r'))
     const used = await db.get('used')
     ledger.#usedBytes = used === undefined ? 0 : (decode(used) as number)
     return ledger
@@ -90,35 +109,36 @@ export class Ledger {
   }
 
   async get(id: BlobId): Promise<Row | undefined> {
-    return readRow(await this.#db.get(`b!${id}`))
+    return readRow(await (await this.#opened()).get(`b!${id}`))
   }
 
   async getMany(ids: readonly BlobId[]): Promise<(Row | undefined)[]> {
-    return (await this.#db.getMany(ids.map((id) => `b!${id}`))).map(readRow)
+    return (await (await this.#opened()).getMany(ids.map((id) => `b!${id}`))).map(readRow)
   }
 
-  detail(id: BlobId): Promise<Uint8Array | undefined> {
-    return this.#db.get(`d!${id}`)
+  async detail(id: BlobId): Promise<Uint8Array | undefined> {
+    return (await this.#opened()).get(`d!${id}`)
   }
 
   /** Rows in the order of their ids. */
   async *rows(after?: BlobId): AsyncGenerator<[BlobId, Row]> {
-    for await (const [key, value] of this.#db.iterator({ gt: `b!${after ?? ''}`, lt: 'b"' })) yield [key.slice(2), readRow(value)!]
+    for await (const [key, value] of (await this.#opened()).iterator({ gt: `b!${after ?? ''}`, lt: 'b"' }))
+      yield [key.slice(2), readRow(value)!]
   }
 
   async pins(id: BlobId): Promise<string[]> {
-    const keys = await this.#db.keys({ gt: `p!${id}!`, lt: `p!${id}"` }).all()
+    const keys = await (await this.#opened()).keys({ gt: `p!${id}!`, lt: `p!${id}"` }).all()
     return keys.map((key) => decodeURIComponent(key.slice(id.length + 3)))
   }
 
   /** Every pinned id, an id with several pins several times. */
   async *pinned(): AsyncGenerator<BlobId> {
-    for await (const key of this.#db.keys({ gt: 'p!', lt: 'p"' })) yield key.slice(2, key.indexOf('!', 2))
+    for await (const key of (await this.#opened()).keys({ gt: 'p!', lt: 'p"' })) yield key.slice(2, key.indexOf('!', 2))
   }
 
   async pinnedBy(name: string): Promise<BlobId[]> {
     const prefix = `n!${encodeURIComponent(name)}`
-    return (await this.#db.keys({ gt: `${prefix}!`, lt: `${prefix}"` }).all()).map((key) => key.slice(prefix.length + 1))
+    return (await (await this.#opened()).keys({ gt: `${prefix}!`, lt: `${prefix}"` }).all()).map((key) => key.slice(prefix.length + 1))
   }
 
   /** Does `work` in the next group; resolves when its changes are synced to the disk. */
@@ -202,15 +222,50 @@ export class Ledger {
       this.#usedBytes += grownBytes
       for (const { waiting, value } of done) waiting.resolve(value)
     } catch (error) {
-      for (const { waiting } of done) waiting.reject(error)
+      for (const { waiting } of done) waiting.reject(isDiskFull(error) ? diskFull(error) : error)
     }
   }
 
   async #write(overlay: ReadonlyMap<string, Uint8Array | null>, usedBytes: number): Promise<void> {
     const batch: Operation[] = [{ type: 'put', key: 'used', value: encode(usedBytes) }]
     for (const [key, value] of overlay) batch.push(value === null ? { type: 'del', key } : { type: 'put', key, value })
-    await this.#db.batch(batch, { sync: true })
+    if (this.#isTorn) await this.#reopen()
+    try {
+      await (await this.#opened()).batch(batch, { sync: true })
+    } catch (error) {
+      this.#isTorn = true
+      throw error
+    }
   }
+
+  /** The index, once it is not being opened anew. */
+  async #opened(): Promise<ClassicLevel<string, Uint8Array>> {
+    await this.#reopening
+    if (this.#db.status !== 'open') await this.#reopen()
+    return this.#db
+  }
+
+  /** Closes the index and opens it again; while the disk has no room for that, rejects and leaves it as it is, to be read. */
+  async #reopen(): Promise<void> {
+    this.#reopening ??= (async () => {
+      const { bavail, bsize } = await statfs(this.#path)
+      if (bavail * bsize < reopenBytes) throw diskFull(undefined)
+      await this.#db.close()
+      await this.#db.open()
+      this.#isTorn = false
+    })().finally(() => {
+      this.#reopening = undefined
+    })
+    await this.#reopening
+  }
+}
+
+function damaged(path: string, what: string, cause?: unknown): MeshError {
+  const locked = ((cause as Error | undefined)?.cause as { code?: string } | undefined)?.code === 'LEVEL_LOCKED'
+  const then = locked
+    ? 'Another process uses it.'
+    : `Move the directory ${dirname(path)} away: the node starts with an empty store and fetches from others what they have; restore the directory from a copy to keep what only this machine had.`
+  return new MeshError('InternalError', `The index of the blob store ${path} cannot be opened: ${what}. ${then}`, { cause })
 }
 
 /** Marks a new index; one without a number is of version 0.1, which had this format and gave none. Rejects, and changes nothing, for another. */

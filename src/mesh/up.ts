@@ -34,7 +34,7 @@ export async function startNode(options: UpOptions): Promise<RunningNode> {
   try {
     const membership = await Membership.open(identity)
     const node = await startMeshNode({ ...options, membership, version, logger })
-    const running = new Running(options, membership, node, logger)
+    const running = new Running(options, membership, node, logger, how === 'founded')
     started = running
     await running.start()
     const invitation = how === 'founded' ? (await node.membership.invite(firstInvitation)).token : undefined
@@ -90,6 +90,7 @@ class Running {
   readonly #membership: Membership
   readonly #node: MeshNode
   readonly #logger: Logger
+  readonly #isNewMesh: boolean
   readonly #startTime = Date.now()
   readonly #ending = Promise.withResolvers<void>()
   #coordinator: Coordinator | undefined
@@ -98,7 +99,8 @@ class Running {
   #draining = new AbortController()
   #stopping: Promise<void> | undefined
 
-  constructor(options: UpOptions, membership: Membership, node: MeshNode, logger: Logger) {
+  constructor(options: UpOptions, membership: Membership, node: MeshNode, logger: Logger, isNewMesh: boolean) {
+    this.#isNewMesh = isNewMesh
     this.#options = options
     this.#membership = membership
     this.#node = node
@@ -125,6 +127,7 @@ class Running {
         name: this.#node.machine().name,
         version,
         logger: this.#logger,
+        isNewMesh: this.#isNewMesh,
         fatal: (error) => this.#fatal(error),
       })
       const coordinator = this.#coordinator

@@ -186,3 +186,16 @@ describe('the steps from older formats', () => {
     expect(migrate({ ...row, format: storeFormat + 1 })).toBeUndefined()
   })
 })
+
+describe('an empty store', () => {
+  it('L2 R1: of a mesh that has been there before gives nothing that it can have given', async () => {
+    const now = 1_790_000_000_000
+    const { state } = await boot(createMemoryStore(), self, now, false)
+    expect(state.mesh).toMatchObject({ ownerEpoch: 1_790_000_000, nextJobUid: 1_790_000_000, nextReservationId: 1_790_000_000 })
+  })
+
+  it('of a new mesh begins with 1', async () => {
+    const { state } = await boot(createMemoryStore(), self, 1_790_000_000_000)
+    expect(state.mesh).toMatchObject({ ownerEpoch: 1, nextJobUid: 1, nextReservationId: 1 })
+  })
+})

@@ -1,4 +1,4 @@
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Level } from 'level'
@@ -52,6 +52,15 @@ describe('the node journal', () => {
     const second = await reopened(first)
     expect(second.remembered.incarnation).toBe(2)
     expect((await reopened(second)).remembered.incarnation).toBe(3)
+  })
+
+  it('L7: made anew where it was lost, begins above what was counted before', async () => {
+    const first = await openJournal(at, 1_700_000_000)
+    expect(first.remembered.incarnation).toBe(1_700_000_000)
+    await first.close()
+    const second = await openJournal(at, 1_700_009_999)
+    open.push(second)
+    expect(second.remembered.incarnation).toBe(1_700_000_001)
   })
 
   it('L6: keeps outcomes until they are acknowledged', async () => {
@@ -114,6 +123,19 @@ describe('the node journal', () => {
     await (await journalAt()).close()
     open = []
     for (const name of readdirSync(at)) if (name.startsWith('MANIFEST') || name === 'CURRENT') writeFileSync(join(at, name), 'rubbish')
+    await expect(openJournal(at)).rejects.toThrow('move the directory away')
+  })
+
+  it.each([
+    ['a byte of its log is flipped', (path: string) => writeFileSync(path, readFileSync(path).fill(0xff, 10, 11))],
+    ['its log is removed', (path: string) => rmSync(path)],
+  ])('refuses a database whose rows are not those that it wrote, with a way out: %s', async (_, damage) => {
+    let journal = await journalAt()
+    for (let n = 0; n < 10; n += 1) await journal.obeyed(n + 1)
+    journal = await reopened(journal)
+    for (let n = 10; n < 20; n += 1) await journal.obeyed(n + 1)
+    await open.pop()!.close()
+    damage(join(at, readdirSync(at).find((name) => name.endsWith('.log'))!))
     await expect(openJournal(at)).rejects.toThrow('move the directory away')
   })
 
