@@ -12,6 +12,7 @@ import { encodeOffer, offersTopic } from '../protocols/offers.ts'
 import type { Wire } from '../protocols/wire.ts'
 import { announce } from './announce.ts'
 import { boot } from './boot.ts'
+import { Breath } from './breath.ts'
 import { tickMs } from './clock.ts'
 import { serveControl } from './control.ts'
 import { Desk } from './desk.ts'
@@ -82,7 +83,9 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   const perform = async (batch: Batch) => {
     const wanted = batch.effects.flatMap((effect) => (effect.kind === 'grants' ? effect.grants.map((ref) => ref.attempt) : []))
     const found = wanted.length === 0 ? undefined : await specs.take(wanted)
+    const breath = new Breath()
     for (const effect of batch.effects) {
+      if (breath.isDue) await breath.take()
       speak(effect, found)
       failpoint('coordinator.effect.performed')
     }

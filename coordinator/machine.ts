@@ -56,6 +56,12 @@ export function endTurn(state: State, now: number): Effect[] {
   return turn.out
 }
 
+/** Whether the next turn has work without any new event: more claims wait than one turn serves. */
+export function isUnsettled(state: State): boolean {
+  for (const pool of state.pools.values()) if (pool.dirty) return true
+  return false
+}
+
 function handle(turn: Turn, event: Event): void {
   switch (event.kind) {
     case 'tick':

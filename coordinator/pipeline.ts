@@ -7,11 +7,15 @@ import { encode } from '../protocols/codec.ts'
 import { failpoint } from '../protocols/failpoint.ts'
 import type { JobUid } from '../protocols/ids.ts'
 import type { JobState, TaskCounts } from '../protocols/model/job.ts'
+import { Breath } from './breath.ts'
 import type { Effect, Event } from './events.ts'
-import { endTurn, step } from './machine.ts'
+import { endTurn, isUnsettled, step } from './machine.ts'
 import type { State } from './state.ts'
 import type { Store } from './store.ts'
 import { viewCounts } from './view.ts'
+
+/** Of a thousand machines that report at once: the rest comes a turn later, so that heartbeats among them are answered meanwhile. */
+const eventsPerTurn = 1000
 
 export type OutEffect = Exclude<Effect, { kind: 'put' } | { kind: 'del' }>
 export type Beat = Extract<Effect, { kind: 'beat' }>
@@ -73,6 +77,10 @@ export class Pipeline {
   /** Takes in an event; it is stepped through with all others of this turn of the loop. */
   post(event: Event): void {
     this.#queue.push(event)
+    this.#schedule()
+  }
+
+  #schedule(): void {
     if (this.#scheduled) return
     this.#scheduled = true
     // After the sockets of this turn were read: frames that are queued count before anything expires (L3).
@@ -96,8 +104,7 @@ export class Pipeline {
     this.#scheduled = false
     if (this.#stopped) return
     const { state, now, tell } = this.#options
-    const events = this.#queue
-    this.#queue = []
+    const events = this.#queue.splice(0, eventsPerTurn)
     try {
       for (const event of events) {
         const at = now()
@@ -109,6 +116,7 @@ export class Pipeline {
     } catch (error) {
       return this.#fail(error)
     }
+    if (this.#queue.length > 0 || isUnsettled(state)) this.#schedule()
     for (const beat of this.#beats.splice(0)) this.#options.beat(beat)
     for (const uid of this.#gathering.jobs.keys()) this.#gathering.jobs.set(uid, shown(state, uid))
     this.#flush()
@@ -161,7 +169,11 @@ export class Pipeline {
   async #write(batch: Gathering): Promise<void> {
     if (batch.rows.size > 0) {
       const rows = new Map<string, Uint8Array | undefined>()
-      for (const [key, value] of batch.rows) rows.set(key, value === undefined ? undefined : encode(value))
+      const breath = new Breath()
+      for (const [key, value] of batch.rows) {
+        if (breath.isDue) await breath.take()
+        rows.set(key, value === undefined ? undefined : encode(value))
+      }
       failpoint('coordinator.batch.writing')
       await this.#options.store.write(rows)
       failpoint('coordinator.batch.synced')

@@ -12,6 +12,8 @@ import { dequeue } from './queue.ts'
 import type { Job, Lease, Machine, Node, Pool, State } from './state.ts'
 import type { Turn } from './turn.ts'
 
+/** The claims that are left wait for the next turn, so that heartbeats are answered between the two. */
+const grantsPerTurn = 1024
 /** A machine repeats a claim that was not answered in time, and may have made a few newer ones by then. */
 const claimsRemembered = 8
 
@@ -52,18 +54,22 @@ function startGangs(turn: Turn, pool: Pool): void {
 }
 
 function serveClaims(turn: Turn, pool: Pool): void {
-  let ready = readyIn(pool)
+  let left = grantsPerTurn
   for (const { machine } of pool.parked) {
-    if (ready === 0) break
-    if (serveClaim(turn, machine)) ready = readyIn(pool)
+    if (readyIn(pool) === 0) break
+    if (left <= 0) {
+      pool.dirty = true
+      return
+    }
+    left -= serveClaim(turn, machine)
   }
-  if (ready === 0 && pool.parked.size > 0) shareUnstarted(turn, pool)
+  if (pool.parked.size > 0 && readyIn(pool) === 0) shareUnstarted(turn, pool)
 }
 
-/** Answers a parked claim if there is anything for it, and says whether. A machine's nodes may be of several pools. */
-export function serveClaim(turn: Turn, machine: Machine): boolean {
+/** Answers a parked claim if there is anything for it, and says how many tasks it got. A machine's nodes may be of several pools. */
+export function serveClaim(turn: Turn, machine: Machine): number {
   const parked = machine.parked
-  if (parked === undefined) return false
+  if (parked === undefined) return 0
   const budget = newBudget()
   const grants: GrantRef[] = []
   const jobs = new Set<Job>()
@@ -82,7 +88,7 @@ export function serveClaim(turn: Turn, machine: Machine): boolean {
       jobs.add(task.job)
     }
   }
-  if (grants.length === 0) return false
+  if (grants.length === 0) return 0
   unpark(machine)
   rememberClaim(
     machine,
@@ -90,7 +96,7 @@ export function serveClaim(turn: Turn, machine: Machine): boolean {
     grants.map((ref) => attemptKey(ref.attempt)),
   )
   turn.out.push({ kind: 'grants', replyTo: parked.replyTo, peer: machine.peer, grants, jobs: briefs(turn.state, machine, jobs), held })
-  return true
+  return grants.length
 }
 
 function hasGang(node: Node): boolean {

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import { isUnsettled } from '../../coordinator/machine.ts'
 import { Scene, type TaskInput } from '../support/scene.ts'
 
 const ids = ['t1', 't2', 't3', 't4', 't5', 't6', 't7']
@@ -63,6 +64,18 @@ describe('claims that wait', () => {
     for (const name of ['c', 'a', 'b']) scene.claim(name)
     scene.addJob({ id: 'j' })
     expect(scene.addTasks('j', 't1', 't2').filter((line) => line.startsWith('grant'))).toEqual(['grant c: j/t1#1', 'grant a: j/t2#1'])
+  })
+
+  it('are served over several turns when they are many', () => {
+    const scene = new Scene()
+    for (const name of ['a', 'b', 'c']) scene.hello(name, { cores: 512 })
+    for (const name of ['a', 'b', 'c']) scene.claim(name, { slots: 512 })
+    scene.addJob({ id: 'j' })
+    const grants = (out: string[]) => out.filter((line) => line.startsWith('grant')).map((line) => line.slice(0, 7))
+    expect(grants(scene.addArray('j', { indexes: [{ start: 0, end: 1999 }] }))).toEqual(['grant a', 'grant b'])
+    expect(isUnsettled(scene.state)).toBe(true)
+    expect(grants(scene.heartbeat('a'))).toEqual(['grant c'])
+    expect(isUnsettled(scene.state)).toBe(false)
   })
 
   it('are served when a job comes below its limit of parallel tasks', () => {

@@ -1,10 +1,11 @@
 import { describe, expect, it } from 'vitest'
 import type { Effect } from '../../coordinator/events.ts'
 import { type Batch, type Beat, Pipeline } from '../../coordinator/pipeline.ts'
-import { addMachineToState, newState } from '../../coordinator/state.ts'
+import { addMachineToState, addNodeToState, newState } from '../../coordinator/state.ts'
 import { createMemoryStore, type Rows, type Store } from '../../coordinator/store.ts'
 import { jobSpecSchema } from '../../protocols/model/job.ts'
 import type { MachineDescription } from '../../protocols/model/machine.ts'
+import { taskArraySchema } from '../../protocols/model/task-array.ts'
 
 interface Write {
   rows: Rows
@@ -54,6 +55,7 @@ const machine: MachineDescription = {
   addresses: [],
   nodeRootDir: '/',
 }
+const nodeRow = { reservationId: 0, ownerEpoch: 1, poolId: 'default', machineName: 'a', allocationTime: 0, leaving: false }
 const nextTurn = () => new Promise<void>((resolve) => setImmediate(resolve))
 const addJob = (id: string, replyTo: number) => ({ kind: 'addJob' as const, replyTo, spec: jobSpecSchema.parse({ id }) })
 
@@ -84,6 +86,31 @@ describe('persist, then speak', () => {
     writes[0]!.finish()
     await pipeline.durable()
     expect(beats).toEqual([3])
+  })
+
+  it('goes on by itself with events and claims that are too many for one turn', async () => {
+    const { pipeline, state, writes, nextWrite, answered } = setup()
+    for (const peer of ['peer-a', 'peer-b', 'peer-c']) {
+      const node = { ...nodeRow, nodeId: peer, machine: peer }
+      const added = addMachineToState(state, peer, machine, 0)
+      addNodeToState(state.pools.get('default')!, added, node, machine.capacity, 512, true)
+      added.session = 1
+      const room = { slots: 512, cores: 512, memoryMiB: 1, gpus: 0 }
+      const claim = { requestId: 'c', nodes: [{ nodeId: peer, room, prefetchSlots: 0 }], waitMs: 1000 }
+      pipeline.post({ kind: 'claim', replyTo: 0, peer, session: 1, claim })
+    }
+    const array = taskArraySchema.parse({ indexes: [{ start: 0, end: 1999 }], template: { commandLine: 'x' } })
+    for (let n = 0; n < 998; n += 1) pipeline.post({ kind: 'tick' })
+    pipeline.post(addJob('late', 1))
+    pipeline.post({ kind: 'addTaskArray', replyTo: 2, jobId: 'late', array, encoded: new Uint8Array(), specBytes: 1 })
+    for (let leased = 0; leased < 1536; leased = [...state.jobs.values()][0]?.leased ?? 0) {
+      const write = nextWrite()
+      if (writes.length === 0) await write
+      writes.shift()?.finish()
+      await nextTurn()
+    }
+    for (const { finish } of writes) finish()
+    expect(answered()).toContain(1)
   })
 
   it('L5: writes the rows of one turn as one batch', async () => {
