@@ -23,8 +23,9 @@ interface WorkersResult {
   /** Share of the slots' time that was spent on tasks. */
   efficiency: number
   tasksPerSecond: number
-  /** From a heartbeat to its answer, in ms. */
-  beatMs: { count: number; p50: number; p99: number; max: number }
+  /** From a heartbeat to its answer, in ms: of machines in a process of their own that only beat, and of the workers, whose process is busy itself. */
+  beatMs: Times
+  workersBeatMs: Times
   /** Longest that the loops stood still, in ms: the coordinator's, and the one that all workers share. */
   coordinatorLagMs: number
   workersLagMs: number
@@ -37,6 +38,13 @@ interface WorkersResult {
   /** Shares of the coordinator's busy time. */
   layers?: Record<string, number>
   top?: { name: string; share: number }[]
+}
+
+interface Times {
+  count: number
+  p50: number
+  p99: number
+  max: number
 }
 
 export const bench: Bench = {
@@ -68,11 +76,13 @@ async function run(count: number, taskMs: number, seconds: number, top: number):
       notes: { jobEvents: () => {} },
     })
     await control.call('addJob', { id: 'many' })
+    const probed = await coordinator.probe()
     // Asked once, so that what came before is not counted.
     await control.call('status', {})
     const delay = monitorEventLoopDelay({ resolution: 10 })
     delay.enable()
     beats.length = 0
+    await probed()
     const before = await coordinator.ask(top > 0 ? 'profile' : 'cost')
     const own = process.cpuUsage()
     // Half as many again as can be done, so that the work does not run out.
@@ -86,8 +96,6 @@ async function run(count: number, taskMs: number, seconds: number, top: number):
     const last = first + seconds * 1000
     const within = starts.filter((at) => at < last)
     const busyMs = within.reduce((sum, at) => sum + Math.min(taskMs, last - at), 0)
-    const sorted = beats.sort((a, b) => a - b)
-    const at = (share: number) => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? 0
     return {
       workers: count,
       slots,
@@ -95,7 +103,8 @@ async function run(count: number, taskMs: number, seconds: number, top: number):
       seconds,
       efficiency: busyMs / (slots * seconds * 1000),
       tasksPerSecond: within.length / seconds,
-      beatMs: { count: beats.length, p50: at(0.5), p99: at(0.99), max: at(1) },
+      beatMs: timesOf(await probed()),
+      workersBeatMs: timesOf(beats),
       coordinatorLagMs: (await control.call('status', {})).heartbeatLagMs,
       workersLagMs: delay.max / 1e6,
       coordinatorCores: cost.cpuMs / (seconds * 1000),
@@ -110,14 +119,22 @@ async function run(count: number, taskMs: number, seconds: number, top: number):
   }
 }
 
+function timesOf(times: number[]): Times {
+  const sorted = times.sort((a, b) => a - b)
+  const at = (share: number) => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? 0
+  return { count: times.length, p50: at(0.5), p99: at(0.99), max: at(1) }
+}
+
 function table(result: WorkersResult): string[] {
-  const { workers, slots, taskMs, seconds, beatMs } = result
+  const { workers, slots, taskMs, seconds } = result
+  const beats = ({ p50, p99, max, count }: Times) => `p50 ${ms(p50)}, p99 ${ms(p99)}, at most ${ms(max)} (${count} heartbeats)`
   const ms = (value: number) => `${value.toFixed(0)} ms`
   const percent = (share: number) => `${(share * 100).toFixed(1).padStart(5)} %`
   return [
     `${workers} simulated workers with ${slots} slots, tasks of ${taskMs} ms, ${seconds} s from the first start:`,
     `efficiency ${result.efficiency.toFixed(3)}, ${result.tasksPerSecond.toFixed(0)} tasks/s`,
-    `a heartbeat's answer took p50 ${ms(beatMs.p50)}, p99 ${ms(beatMs.p99)}, at most ${ms(beatMs.max)} (${beatMs.count} heartbeats)`,
+    `a heartbeat's answer took ${beats(result.beatMs)}`,
+    `those of the workers, whose process is busy itself, ${beats(result.workersBeatMs)}`,
     `longest lag of the coordinator's loop ${ms(result.coordinatorLagMs)}, of the loop that all workers share ${ms(result.workersLagMs)}`,
     `cores used: coordinator ${result.coordinatorCores.toFixed(2)} (${result.cpuUsPerTask.toFixed(0)} µs a task, all else included), workers ${result.workersCores.toFixed(2)}`,
     `${result.rowsPerBatch.toFixed(0)} rows a batch`,

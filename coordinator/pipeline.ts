@@ -59,11 +59,13 @@ interface Gathering extends Batch {
 
 export class Pipeline {
   readonly #options: PipelineOptions
-  #queue: Event[] = []
+  readonly #queue: Event[] = []
+  /** Ahead of all else: they only say that their machine is there. */
+  readonly #heartbeats: Event[] = []
   #scheduled = false
   #gathering = newGathering()
-  /** Heartbeats of this turn. */
-  #beats: Beat[] = []
+  /** Answers to heartbeats, of this turn. */
+  readonly #beats: Beat[] = []
   /** On its way to the disk. */
   #flushing: Gathering | undefined
   readonly #failure = Promise.withResolvers<void>()
@@ -76,7 +78,8 @@ export class Pipeline {
 
   /** Takes in an event; it is stepped through with all others of this turn of the loop. */
   post(event: Event): void {
-    this.#queue.push(event)
+    if (event.kind === 'heartbeat') this.#heartbeats.push(event)
+    else this.#queue.push(event)
     this.#schedule()
   }
 
@@ -104,7 +107,7 @@ export class Pipeline {
     this.#scheduled = false
     if (this.#stopped) return
     const { state, now, tell } = this.#options
-    const events = this.#queue.splice(0, eventsPerTurn)
+    const events = [...this.#heartbeats.splice(0), ...this.#queue.splice(0, eventsPerTurn)]
     try {
       for (const event of events) {
         const at = now()

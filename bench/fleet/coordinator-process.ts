@@ -36,6 +36,7 @@ export class CoordinatorProcess {
   readonly #wire: WireName
   readonly #served: Served
   readonly #hosts: Host[] = []
+  readonly #probers: ChildProcess[] = []
 
   private constructor(child: ChildProcess, dir: string, wire: WireName, served: Served) {
     this.#child = child
@@ -66,7 +67,19 @@ export class CoordinatorProcess {
     return host.open(this.#served.peer, service)
   }
 
+  /** Machines in a process of their own that only beat: answers with how long each heartbeat's answer took since the last call, in ms. */
+  async probe(): Promise<() => Promise<number[]>> {
+    const prober = fork(new URL('./prober.ts', import.meta.url), [this.#served.address])
+    this.#probers.push(prober)
+    await answerOf(prober)
+    return () => {
+      prober.send('beats')
+      return answerOf<number[]>(prober)
+    }
+  }
+
   async stop(): Promise<void> {
+    for (const prober of this.#probers) prober.kill('SIGKILL')
     for (const host of this.#hosts) await host.stop()
     const ended = once(this.#child, 'exit')
     this.#child.kill('SIGKILL')
@@ -77,7 +90,7 @@ export class CoordinatorProcess {
 
 function answerOf<T>(child: ChildProcess): Promise<T> {
   return new Promise((resolve, reject) => {
-    const ended = () => reject(new Error('the coordinator has ended; its error is above'))
+    const ended = () => reject(new Error('the process has ended; its error is above'))
     child.once('exit', ended)
     child.once('message', (answer) => {
       child.off('exit', ended)

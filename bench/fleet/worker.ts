@@ -17,6 +17,8 @@ export interface WorkerOptions {
   /** Told of each start, in ms of the process's clock. */
   started?: (at: number) => void
   ended?: (at: number) => void
+  /** Instead of what the coordinator asks for. */
+  beatMs?: number
   /** From a heartbeat to its answer. */
   beat?: (roundTripMs: number) => void
 }
@@ -53,7 +55,7 @@ export class SimulatedWorker {
       },
       notes: {
         beat: ({ sentAt, heartbeatMs }) => {
-          this.#heartbeatMs = heartbeatMs
+          this.#heartbeatMs = options.beatMs ?? heartbeatMs
           options.beat?.(performance.now() - sentAt)
         },
         grant: () => {},
@@ -83,7 +85,7 @@ export class SimulatedWorker {
     const machine = { ...about, name, capacity: { cores, memoryMiB: 4096, gpus: 0 }, isolation: 'process-group' as const }
     const welcome = await this.#session.call('hello', { machine, incarnation: Date.now(), inventory: [], reservations: [], ownerEpoch: 0 })
     this.#nodeId = welcome.nodes[0]!.nodeId
-    this.#heartbeatMs = welcome.heartbeatMs
+    this.#heartbeatMs = this.#options.beatMs ?? welcome.heartbeatMs
     // Machines do not come up together.
     this.#beating = setTimeout(() => this.#beat(), Math.random() * this.#heartbeatMs)
     this.#think()

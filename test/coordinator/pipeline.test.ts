@@ -88,6 +88,16 @@ describe('persist, then speak', () => {
     expect(beats).toEqual([3])
   })
 
+  it('L3: takes a heartbeat ahead of thousands of other events', async () => {
+    const { pipeline, state, beats } = setup()
+    addMachineToState(state, 'peer-a', machine, 0).session = 1
+    for (let n = 0; n < 5000; n += 1) pipeline.post({ kind: 'gone', peer: 'nobody', session: n, dead: false })
+    pipeline.post({ kind: 'heartbeat', peer: 'peer-a', session: 1, sentAt: 3 })
+    await nextTurn()
+    await nextTurn()
+    expect(beats).toEqual([3])
+  })
+
   it('goes on by itself with events and claims that are too many for one turn', async () => {
     const { pipeline, state, writes, nextWrite, answered } = setup()
     for (const peer of ['peer-a', 'peer-b', 'peer-c']) {
