@@ -84,7 +84,8 @@ export class SimulatedWorker {
     }
     const machine = { ...about, name, capacity: { cores, memoryMiB: 4096, gpus: 0 }, isolation: 'process-group' as const }
     const welcome = await this.#session.call('hello', { machine, incarnation: Date.now(), inventory: [], reservations: [], ownerEpoch: 0 })
-    this.#nodeId = welcome.nodes[0]!.nodeId
+    // A machine without slots has no node.
+    this.#nodeId = welcome.nodes[0]?.nodeId ?? ''
     this.#heartbeatMs = this.#options.beatMs ?? welcome.heartbeatMs
     // Machines do not come up together.
     this.#beating = setTimeout(() => this.#beat(), Math.random() * this.#heartbeatMs)
