@@ -133,6 +133,9 @@ function obstacle(state: State, node: Node, task: Task): string {
   if (isExcluded(state, task.job, task.class, machine))
     return `${name}: left out, ${task.job.row.excluded.find((entry) => entry.machine === machine.peer)?.reason}`
   if (node.heldFor !== undefined) return `${name}: held for ${node.heldFor.name ?? node.heldFor.id}`
+  const { kept } = node.pool
+  if (kept?.node === node && kept.queue !== task.job.queues.get(task.class.key))
+    return `${name}: kept free for a task of job ${kept.job.row.spec.id} that needs ${many(kept.queue.class.slots, 'slot')} and has waited long`
   return `${name}: fits; ${slotsOn(node)}`
 }
 

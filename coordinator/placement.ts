@@ -11,7 +11,8 @@ import { ageMs } from './clock.ts'
 import { isExcluded } from './missing-program.ts'
 import { queuedIn, shift } from './queue.ts'
 import { suits, wholeOf } from './room.ts'
-import type { Job, Machine, Node, Pool, State, Task, TaskClass } from './state.ts'
+import type { Job, Kept, Node, Pool, State, Task, TaskClass } from './state.ts'
+import { keepIfAged, keptOn } from './wide.ts'
 
 /** A gang that has waited this long stops others from taking the nodes it needs. */
 export const gangAgeMs = 10_000
@@ -37,46 +38,67 @@ export interface Asked {
 }
 
 /** Takes out of the queues what a machine's nodes get now: first what can start at once, then what it may hold ready. */
-export function pick(state: State, pool: Pool, machine: Machine, asked: Asked, budget: { grants: number; bytes: number }): Task[] {
-  const picked: Task[] = []
+export function pick({ state, now }: Moment, asked: Asked, budget: Budget): Task[] {
+  const { node } = asked
+  const { pool } = node
+  const plan: Plan = { state, now, node, budget, picked: [], kept: keptOn(node, now) }
   const jobs = jobsInOrder(pool)
   let room = asked.room
-  fill(state, jobs, machine, budget, picked, ({ slots, demand }) => {
+  fill(plan, jobs, ({ slots, demand }) => {
     if (!fits(room, slots, demand)) return false
     room = take(room, slots, demand)
     return true
   })
+  if (plan.kept !== undefined) return plan.picked
   // Near the end of the work nobody hoards: what one node holds ready is at most its share of what is left.
   const share = Math.floor(readyIn(pool) / Math.max(1, pool.nodes.size))
   let ahead = Math.min(asked.prefetchSlots, share)
-  const whole = wholeOf(asked.node)
-  fill(state, jobs, machine, budget, picked, ({ slots, demand }) => {
+  const whole = wholeOf(node)
+  fill(plan, jobs, ({ slots, demand }) => {
     if (slots > ahead || !fits(whole, slots, demand)) return false
     ahead -= slots
     return true
   })
-  return picked
+  return plan.picked
 }
 
-function fill(
-  state: State,
-  jobs: Job[],
-  machine: Machine,
-  budget: { grants: number; bytes: number },
-  picked: Task[],
-  takes: (kind: TaskClass) => boolean,
-): void {
+interface Moment {
+  readonly state: State
+  readonly now: number
+}
+
+interface Budget {
+  grants: number
+  bytes: number
+}
+
+interface Plan extends Moment {
+  readonly node: Node
+  readonly budget: Budget
+  readonly picked: Task[]
+  /** The node is kept free: only this queue, and jobs of higher priority than its own, get anything. */
+  readonly kept: Kept | undefined
+}
+
+function fill({ state, now, node, budget, picked, kept }: Plan, jobs: Job[], takes: (kind: TaskClass) => boolean): void {
+  const { machine } = node
   for (const job of jobs) {
+    if (kept !== undefined && job !== kept.job && job.row.spec.priority <= kept.job.row.spec.priority) continue
     const cap = job.row.spec.maxParallelTasks
     for (const queue of job.queues.values()) {
       if (queue.class.gang > 0 || !suits(machine, queue.class)) continue
+      if (kept !== undefined && job === kept.job && queue !== kept.queue) continue
       if (isExcluded(state, job, queue.class, machine)) continue
       while (queue.size > 0) {
         // What was picked for this job is leased only after the pick, so it is counted here.
         if (budget.grants <= 0 || budget.bytes <= 0) return
         if (cap > 0 && job.leased + countOf(picked, job) >= cap) break
-        if (!takes(queue.class)) break
+        if (!takes(queue.class)) {
+          keepIfAged(node, job, queue, now)
+          break
+        }
         const task = shift(queue)!
+        queue.givenAt = now
         picked.push(task)
         budget.grants -= 1
         budget.bytes -= task.specBytes
@@ -91,7 +113,7 @@ function countOf(picked: Task[], job: Job): number {
   return n
 }
 
-export function newBudget(): { grants: number; bytes: number } {
+export function newBudget(): Budget {
   return { grants: maxGrants, bytes: maxAnswerBytes }
 }
 

@@ -34,7 +34,7 @@ function demandText(demand: Demand): string {
 function queueOf(job: Job, kind: TaskClass): Queue {
   let queue = job.queues.get(kind.key)
   if (queue === undefined) {
-    queue = { class: kind, again: [], fresh: [], head: 0, size: 0 }
+    queue = { class: kind, again: [], fresh: [], head: 0, size: 0, givenAt: 0 }
     job.queues.set(kind.key, queue)
   }
   return queue

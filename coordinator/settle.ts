@@ -82,7 +82,7 @@ export function serveClaim(turn: Turn, machine: Machine): number {
       held.push(nodeId)
       continue
     }
-    for (const task of pick(turn.state, node.pool, machine, { node, room, prefetchSlots }, budget)) {
+    for (const task of pick(turn, { node, room, prefetchSlots }, budget)) {
       grant(turn, task, [{ machine, node }])
       grants.push({ attempt: attemptOf(task, task.epoch), nodeId })
       jobs.add(task.job)

@@ -155,6 +155,8 @@ export interface Queue {
   head: number
   /** Tasks, those of arrays counted one by one. */
   size: number
+  /** When a task of it was last given to a machine. */
+  givenAt: number
 }
 
 export interface Job {
@@ -217,9 +219,17 @@ export interface Pool {
   readonly parked: Set<Node>
   /** When unstarted tasks were last taken back for those that wait. */
   sharedAt: number
+  /** A node that is kept free for a class of tasks that found no room for long (wide.ts). */
+  kept?: Kept
   /** Something became ready, or room came back: parked claims are looked at again at the end of the turn. */
   dirty: boolean
   lastOfferAt: number
+}
+
+export interface Kept {
+  readonly node: Node
+  readonly job: Job
+  readonly queue: Queue
 }
 
 export interface ParkedClaim {
