@@ -1,12 +1,16 @@
 /**
  * Tasks with an id and a command line of their own, as many as asked for, submitted to a real founder through its
  * control socket with no machine that could run them: the rate until all are acknowledged, what the coordinator's
- * process holds for each while it waits, how long lists and counts take, and how long a restart.
+ * process holds for each while it waits, how long lists and counts take, and how long a restart. The baseline of the
+ * rate is the database alone: as many rows with the same specs, a thousand a synced batch, before and after.
  */
 import { readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
+import { specKey } from '../coordinator/rows.ts'
+import { openLevelStore } from '../coordinator/store.ts'
+import { encode } from '../protocols/codec.ts'
 import { maxTasksPerAdd } from '../protocols/control.ts'
 import { addTasks } from '../src/mesh/submit.ts'
 import { connect } from '../src/mesh.ts'
@@ -16,6 +20,10 @@ import type { Probed } from './memory-probe.ts'
 
 /** Requests on their way at once, as the command line has them (src/mesh/submit.ts). */
 const requestsInFlight = 4
+/** Idle for so long, a process gives back what it needed while it worked: V8 shrinks its heap only then. */
+const restMs = 20_000
+/** Rows of the baseline. */
+const bareCount = 200_000
 /** How often each list is asked for. */
 const asks = 7
 
@@ -23,6 +31,8 @@ interface PendingResult {
   tasks: number
   /** Through the protocol: requests that are ready to be sent, acknowledged. */
   protocolPerSecond: number
+  /** Rows that the database alone takes. */
+  rowsPerSecond: number
   /** CPU of the founder for each of these, all its threads. */
   coordinatorCpuMicros: number
   /** The way that the command line and the library go: from specs, a tenth as many. */
@@ -49,7 +59,8 @@ function pendingLines(result: PendingResult): string[] {
   const round = (value: number) => value.toFixed(0)
   return [
     `${result.tasks} tasks with an id and a command line each, with no machine to run them:`,
-    `submitted ${round(result.protocolPerSecond)}/s through the protocol (founder's CPU ${result.coordinatorCpuMicros.toFixed(1)} µs a task), ${round(result.libraryPerSecond)}/s from specs as the command line does`,
+    `submitted ${round(result.protocolPerSecond)}/s through the protocol, ${round(result.libraryPerSecond)}/s from specs as the command line does; founder's CPU ${result.coordinatorCpuMicros.toFixed(1)} µs a task`,
+    `the database alone takes ${round(result.rowsPerSecond)} rows/s: share ${(result.protocolPerSecond / result.rowsPerSecond).toFixed(2)}`,
     `held above idle ${result.heapBytesPerTask.toFixed(1)} B a task in heap and buffers, ${result.residentBytesPerTask.toFixed(0)} B resident`,
     `lists, medians of ${asks}: ${Object.entries(result.lists)
       .map(([name, ms]) => `${name} ${ms.toFixed(1)} ms`)
@@ -78,10 +89,14 @@ async function benchPending(tasks: number): Promise<PendingResult> {
       await submit(connected, 'warm-up', 5000)
       for (const ask of Object.values(questions(connected, 'warm-up'))) await ask()
       await connected.control.call('deleteJob', { jobId: 'warm-up' })
-      await sleep(2000)
+      await sleep(restMs)
       const idle = await probe(first.value, memory)
       await connected.control.call('addJob', { id: 'pending' })
+      const before = await bareRows(join(lab.dir, 'before'))
       const seconds = (await submit(connected, 'pending', tasks)) / 1000
+      const done = await probe(first.value, memory)
+      const after = await bareRows(join(lab.dir, 'after'))
+      await sleep(restMs)
       const held = await probe(first.value, memory)
       for (const n of [0, Math.floor(tasks / 2), tasks - 1])
         await connected.control.call('terminateTask', { jobId: 'pending', taskId: idOf(n) })
@@ -100,7 +115,8 @@ async function benchPending(tasks: number): Promise<PendingResult> {
       return {
         tasks,
         protocolPerSecond: tasks / seconds,
-        coordinatorCpuMicros: ((held.cpuMs - idle.cpuMs) * 1000) / tasks,
+        rowsPerSecond: (before + after) / 2,
+        coordinatorCpuMicros: ((done.cpuMs - idle.cpuMs) * 1000) / tasks,
         libraryPerSecond: (some / library.ms) * 1000,
         heapBytesPerTask: (held.heapBytes - idle.heapBytes) / tasks,
         residentBytesPerTask: (held.residentBytes - idle.residentBytes) / tasks,
@@ -142,6 +158,19 @@ async function submit(mesh: Connected, jobId: string, count: number): Promise<nu
     }
   }
   return (await timed(() => Promise.all(Array.from({ length: requestsInFlight }, sender)))).ms
+}
+
+/** Rows a second. */
+async function bareRows(path: string): Promise<number> {
+  const store = await openLevelStore(path)
+  const { ms } = await timed(async () => {
+    for (let from = 0; from < bareCount; from += maxTasksPerAdd) {
+      const made = Array.from({ length: maxTasksPerAdd }, (_, i) => specOf(from + i))
+      await store.write(new Map(made.map((spec) => [specKey(1, spec.id), encode(spec)])))
+    }
+  })
+  await store.close()
+  return (bareCount / ms) * 1000
 }
 
 function* specs(count: number): Generator<ReturnType<typeof specOf>> {

@@ -36,10 +36,11 @@ export interface Candidate {
 export function candidates(store: Store, job: Job, wanted: Wanted, size: number): AsyncGenerator<Candidate[]> {
   const isCompleted = wanted.state === 'completed' || wanted.result !== undefined
   if (job.forgotten && isCompleted) return batched(fromStatuses(store, job, wanted), size)
-  return batched(merged(ownTasks(store, job, wanted, size), arrayTasks(job, wanted)), size)
+  const own = ownTasks(store, job, wanted, size)
+  return batched(job.arrays.length === 0 ? own : merged(own, arrayTasks(job, wanted)), size)
 }
 
-async function* batched(source: AsyncIterable<Candidate>, size: number): AsyncGenerator<Candidate[]> {
+async function* batched(source: AsyncIterable<Candidate> | Iterable<Candidate>, size: number): AsyncGenerator<Candidate[]> {
   let batch: Candidate[] = []
   for await (const candidate of source) {
     batch.push(candidate)
