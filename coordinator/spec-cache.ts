@@ -9,8 +9,8 @@ import type { State } from './state.ts'
 import type { Store } from './store.ts'
 import { placeOf, specAt } from './task-book.ts'
 
-/** Enough for some 20,000 ordinary tasks, so that a job of that size is never read back; of a longer one each claim reads its own. */
-const maxBytes = 8 << 20
+/** Enough for some 40,000 ordinary tasks, so that a job of that size is never read back; of a longer one each claim reads its own. */
+const maxBytes = 16 << 20
 /** What an entry takes beside the spec: its key, its place in the map, the object around the bytes. */
 const entryBytes = 300
 
