@@ -93,8 +93,9 @@ class Slot implements CallEnds {
   #seat: Seat | undefined
   #series: Series | undefined
   #isSettling = false
+  /** Calls that ended since the last look, and how long they took together. */
   #ended = 0
-  #since = performance.now()
+  #ranMs = 0
   #meanCallMs: number | undefined
 
   constructor(parts: SeriesParts, calls: Map<Unit, FunctionCall>, first: Unit, closed: () => void) {
@@ -175,6 +176,7 @@ class Slot implements CallEnds {
   vacated(call: FunctionCall, ranMs: number): void {
     this.#handed.delete(call)
     this.#ended += 1
+    this.#ranMs += ranMs
     this.#meanCallMs = nextMean(this.#meanCallMs, ranMs)
     this.#settle()
   }
@@ -222,13 +224,12 @@ class Slot implements CallEnds {
     for (const { settled } of returned) settled?.resolve()
   }
 
-  /** For how long each that ended had the slot. */
+  /** How long those that ended had the slot: without the gaps, or what waits for the coordinator would ask for less and less ahead. */
   #count(): void {
     if (this.#ended === 0) return
-    const now = performance.now()
-    this.#parts.nodes.ran(this.#first.nodeId, (now - this.#since) / this.#ended, this.#ended)
-    this.#since = now
+    this.#parts.nodes.ran(this.#first.nodeId, this.#ranMs / this.#ended, this.#ended)
     this.#ended = 0
+    this.#ranMs = 0
   }
 
   #refill(): void {

@@ -240,8 +240,10 @@ export class JobThreads {
     if (place.child.isGone) throw new Error('The process of the job’s functions is gone.')
     const wantsMiB = besideHeapMiB + Math.max(heapMiB, memory?.limitMiB ?? 0)
     place.linesMiB += wantsMiB
-    place.limitMiB = Math.max(place.limitMiB, hostMiB + place.linesMiB)
-    place.lane.limitMemory({ limitMiB: place.limitMiB, isAsked: false })
+    if (hostMiB + place.linesMiB > place.limitMiB) {
+      place.limitMiB = hostMiB + place.linesMiB
+      place.lane.limitMemory({ limitMiB: place.limitMiB, isAsked: false })
+    }
     const line = place.child.open({ file, module: thread.name, export: thread.export, heapMiB, jobDir, env, common })
     return {
       ...line,
