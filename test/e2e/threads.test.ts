@@ -19,6 +19,7 @@ const near = (name) => process.env.AZ_BATCH_TASK_DIR + '/../' + name
 const until = async (isTrue) => { while (!isTrue()) await new Promise((resolve) => setTimeout(resolve, 20)) }
 export const sum = (...numbers) => { console.log('adding', numbers.length); return numbers.reduce((a, b) => a + b, 0) }
 export const large = () => new Uint8Array(300_000).fill(7)
+export const quiet = () => 1
 export const fail = () => { console.error('about to fail'); throw new RangeError('out of bounds') }
 export const exit = () => process.exit(5)
 export const loop = () => { for (;;); }
@@ -78,17 +79,22 @@ describe('a function as a task', () => {
       exit: { export: 'exit' },
       loop: { export: 'loop', limitMs: 500 },
       large: { export: 'large' },
+      quiet: { export: 'quiet' },
     })
     const failed = await ended('ends/fail')
     expect(failed).toMatchObject({
       executionInfo: { exitCode: 1, failureInfo: { code: 'ThreadFailed', message: 'RangeError: out of bounds' } },
       threadError: { name: 'RangeError', message: 'out of bounds' },
     })
-    expect(failed.stderrTail).toMatch(/^about to fail\nRangeError: out of bounds\n\s+at .*work\.mjs:6:\d+/)
+    expect(failed.stderrTail).toMatch(/^about to fail\nRangeError: out of bounds\n\s+at .*work\.mjs:7:\d+/)
     expect((await ended('ends/exit')).executionInfo).toMatchObject({ exitCode: 5, failureInfo: { code: 'ThreadEnded' } })
     expect((await ended('ends/loop')).executionInfo.failureInfo?.code).toBe('MaxWallClockTimeExpiry')
     const { executionInfo } = await ended('ends/large')
     expect(executionInfo.result).toBe('success')
+    // One that never looks for its directory has none; what it printed is empty all the same.
+    expect((await ended('ends/quiet')).threadResult).toBe(1)
+    expect(await lab.cli(node, ['task', 'logs', 'ends/quiet'])).toMatchObject({ code: 0, stdout: '', stderr: '' })
+    expect(await lab.json(node, ['task', 'file', 'list', 'ends/quiet'])).toEqual([])
   })
 
   it.skipIf(cores < 2)('that fills its heap fails alone', async () => {

@@ -36,6 +36,27 @@ const read = async (name: string, more: { offset?: number; length?: number; wait
   return { text: Buffer.from(data).toString(), size, final }
 }
 
+describe('a task that has no directory, because its function never looked for it', () => {
+  it('has no files; what it printed is empty', async () => {
+    const { calls } = filesHandlers(() => ({ paths: undefined, running: false }))
+    const read = (name: string, offset = 0) => calls.read({ attempt, name, offset, length: 10, waitMs: 0 }, context)
+    expect(await calls.list({ attempt, recursive: true, prefix: undefined }, context)).toEqual({ files: [], more: false })
+    for (const name of ['stdout.txt', 'stderr.txt']) expect(await read(name)).toEqual({ data: new Uint8Array(), size: 0, final: true })
+    await expect(read('wd/a')).rejects.toMatchObject({ code: 'FileNotFound' })
+    await expect(read('stdout.txt', 1)).rejects.toMatchObject({ code: 'InvalidRange' })
+  })
+
+  it('is followed until it has one', async () => {
+    let asked = 0
+    const { calls } = filesHandlers(() => {
+      asked += 1
+      return { paths: asked < 3 ? undefined : paths, running: true }
+    })
+    const { data } = await calls.read({ attempt, name: 'stdout.txt', offset: 0, length: 10, waitMs: 10_000 }, context)
+    expect(Buffer.from(data).toString()).toBe('hello')
+  })
+})
+
 describe('listing', () => {
   beforeEach(() => {
     mkdirSync(join(paths.wd, 'out/deep'), { recursive: true })
