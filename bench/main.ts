@@ -12,6 +12,7 @@ const benches: Record<string, () => Promise<{ bench: Bench }>> = {
   efficiency: () => import('./efficiency.ts'),
   idle: () => import('./idle.ts'),
   latency: () => import('./latency.ts'),
+  peers: () => import('./peers.ts'),
   pending: () => import('./pending.ts'),
   tasks: () => import('./tasks.ts'),
   threads: () => import('./threads.ts'),

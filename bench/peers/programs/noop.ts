@@ -1,0 +1,2 @@
+/** What piscina calls. */
+export default () => {}
