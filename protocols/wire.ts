@@ -15,6 +15,9 @@
 import type { PeerIdText } from './ids.ts'
 
 /** What a membership certificate allows (DESIGN: identity and trust). */
+/** A peer that answers nothing for so long may find its connections closed: a busy one is not cut off sooner. */
+export const silentConnectionMs = 15_000
+
 export const roles = ['worker', 'coordinator', 'submitter', 'admin'] as const
 export type Role = (typeof roles)[number]
 

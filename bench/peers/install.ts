@@ -4,7 +4,7 @@ import { existsSync } from 'node:fs'
 import { rm, writeFile } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { promisify } from 'node:util'
-import { Missing } from './peer.ts'
+import { Missing } from './missing.ts'
 import type { Place } from './place.ts'
 
 const execute = promisify(execFile)

@@ -26,6 +26,3 @@ export interface Started {
   /** Ends what the place's end would not: before it. */
   stop?(): Promise<void>
 }
-
-/** It cannot be measured here, and why. */
-export class Missing extends Error {}

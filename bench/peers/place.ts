@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { promisify } from 'node:util'
-import { Missing } from './peer.ts'
+import { Missing } from './missing.ts'
 
 const execute = promisify(execFile)
 const readyMs = 60_000

@@ -2,7 +2,8 @@
 import { mkdir, writeFile } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { setTimeout as pause } from 'node:timers/promises'
-import { Missing, type Peer } from './peer.ts'
+import { Missing } from './missing.ts'
+import type { Peer } from './peer.ts'
 import { freePort, type Place, program } from './place.ts'
 
 /** Settings that make it as quick as it gets: no pause between passes, no accounting, no containment. */

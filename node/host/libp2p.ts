@@ -9,6 +9,7 @@ import { tls } from '@libp2p/tls'
 import { yamux } from '@libp2p/yamux'
 import { createLibp2p, type Libp2p } from 'libp2p'
 import { MeshError } from '../../protocols/errors.ts'
+import { silentConnectionMs } from '../../protocols/wire.ts'
 import { type Admit, type MemberGossip, membersOnly } from './gossip.ts'
 
 /** Fixed: a window that grows past a stream's read buffer (4 MiB) resets the stream as soon as its reader is slow. */
@@ -50,7 +51,7 @@ export function createNode(options: NodeOptions): Promise<Libp2p> {
       reconnectRetries: 0,
     },
     // A cut path is noticed within about half a minute; a node that is merely busy for seconds is not cut off.
-    connectionMonitor: { pingInterval: 10_000, pingTimeout: { minTimeout: 15_000 } },
+    connectionMonitor: { pingInterval: 10_000, pingTimeout: { minTimeout: silentConnectionMs } },
     ...(options.mdns ? { peerDiscovery: [discovery(options.mesh)] } : {}),
     services: {
       identify: membersOnly(identify(), admit),

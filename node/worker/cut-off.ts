@@ -1,4 +1,5 @@
 /** What a machine may do that has not heard of its coordinator for a while (L3, L7). */
+import { silentConnectionMs } from '../../protocols/wire.ts'
 import type { Unit } from './units.ts'
 
 /** The coordinator's own bounds: shorter silences are common, longer ones are no use to wait for. */
@@ -17,13 +18,13 @@ export function cutOffTooLong(unit: Unit, contactAt: number, now: number): boole
 
 /**
  * Whether tasks that were granted but not started may have been taken back, because this process was stopped without
- * noticing: others may run them by now, so none is started (L7).
+ * noticing: others may run them by now, so none is started (L7). They go with the session, and that with its connection.
  */
 export function mayBeTakenBack(unstarted: readonly Unit[], link: { contactAt: number; heartbeatMs: number }, now: number): boolean {
   const silentMs = now - link.contactAt
   const leastMs = 2 * link.heartbeatMs
   if (silentMs < leastMs) return false
   return unstarted.some(
-    (unit) => silentMs >= Math.max(leastMs, Math.min(minWindowMs, unit.work?.job.disconnect.lostAfterMs ?? minWindowMs)),
+    (unit) => silentMs >= Math.max(leastMs, Math.min(silentConnectionMs, unit.work?.job.disconnect.lostAfterMs ?? silentConnectionMs)),
   )
 }

@@ -3,7 +3,7 @@
  * In the first 40 % of the time the coordinator is killed every 20 minutes (in a short run more often); then it lives on, so
  * that what it holds can grow.
  */
-import { chmod, mkdir } from 'node:fs/promises'
+import { chmod, mkdir, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { connect, type Mesh } from '../../src/index.ts'
@@ -85,6 +85,8 @@ export async function soak({ hours, seed, workers, out, stop }: SoakOptions): Pr
     if (stop.aborted) break
     for (const wrong of await settled(() => broken(machines, mesh, baseline, totals.rounds), stop).catch((error) => [String(error)]))
       if (!stop.aborted) record.broke(`round ${totals.rounds}: ${wrong}`)
+    // What was told once must not be told of every later round.
+    for (const name of await readdir(traces)) await rm(join(traces, name))
     const took = (performance.now() - begin) / 1000
     record.say(
       `round ${totals.rounds}: ${fault === undefined ? 'quiet' : `${fault.machine} ${fault.name}`}, ${took.toFixed(0)} s; ${totals.tasks} tasks so far; load ${(100 * record.load).toFixed(0)} % of a core`,

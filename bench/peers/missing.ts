@@ -1,0 +1,2 @@
+/** It cannot be measured here, and why. */
+export class Missing extends Error {}
