@@ -26,6 +26,8 @@ import { walkTree } from './store/tree.ts'
 const defaultMode = 0o770
 /** Files of one task that are made or taken in at once; many tasks do so together. */
 const filesAtOnce = 8
+/** Outputs of one task: small ones wait for a sync here and at the home, which those that wait together share. */
+const outputsAtOnce = 128
 /** A fetch that failed for a passing reason is tried so often: about 10 minutes, the longest silence before a lease ends. */
 const fetchTries = 25
 /** System errors that have nothing to do with the file. */
@@ -251,7 +253,7 @@ async function collect(
   const paths = await findOutputs(wd, named, shared.isShared).catch((error: unknown) => {
     throw unreadable('The working directory', error)
   })
-  const limit = new Limit(filesAtOnce)
+  const limit = new Limit(outputsAtOnce)
   return await all(paths.map((path) => limit.run(() => keep(context, path, to, signal))))
 }
 

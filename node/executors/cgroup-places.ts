@@ -38,7 +38,7 @@ function legacy(base: string, own: ReadonlyMap<string, string>): Candidate[] {
   for (const controller of controllers) {
     const path = own.get(controller)
     // In a container what is mounted may be the own group already.
-    const dir = path === undefined ? undefined : [join(base, controller, path), join(base, controller)].find((at) => existsSync(at))
+    const dir = path === undefined ? undefined : [within(join(base, controller), path), join(base, controller)].find((at) => existsSync(at))
     if (dir !== undefined) above[controller] = dir
   }
   const { memory, pids } = above
@@ -51,7 +51,7 @@ function legacy(base: string, own: ReadonlyMap<string, string>): Candidate[] {
 function unified(base: string, path: string | undefined): Candidate[] {
   if (path === undefined || !existsSync(join(base, 'cgroup.controllers'))) return []
   const candidates: Candidate[] = []
-  const own = join(base, path)
+  const own = within(base, path)
   const usable = wordsOf(join(own, 'cgroup.controllers'))
   if (usable.length > 0) candidates.push({ place: placeIn(own, usable), prepare: () => enableAround(own, usable) })
   for (let dir = dirname(own); dir.length >= base.length; dir = dirname(dir)) {
@@ -59,6 +59,11 @@ function unified(base: string, path: string | undefined): Candidate[] {
     if (given.length > 0) candidates.push({ place: placeIn(dir, given), prepare: () => undefined })
   }
   return candidates
+}
+
+/** The path of a group as a directory, without a slash at its end. */
+function within(base: string, path: string): string {
+  return join(base, path).replace(/\/$/, '')
 }
 
 function placeIn(dir: string, given: readonly Controller[]): CgroupPlace {

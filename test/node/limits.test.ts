@@ -5,6 +5,7 @@ import { directoriesOf, groupsIn } from '../../node/executors/cgroup.ts'
 import { candidatePlaces } from '../../node/executors/cgroup-places.ts'
 import { Cgroups } from '../../node/executors/cgroups.ts'
 import { TaskLab } from './task-lab.ts'
+import { ThreadLab } from './thread-lab.ts'
 
 const processes = 60
 const found = await Cgroups.open({ seed: 'a trial of the tests' })
@@ -55,6 +56,28 @@ describe.skipIf(!held.memory)('a task that takes too much memory (skipped where 
     for (const limitMiB of [20, 200, 20, 200]) {
       const { failureInfo } = await lab.sh(lane, hog(60), { memory: { limitMiB, isAsked: true } })
       expect(failureInfo?.reason).toBe(limitMiB === 20 ? 'MemoryLimitExceeded' : undefined)
+    }
+  })
+})
+
+describe.skipIf(!held.memory)('a function that takes too much memory outside of its heap (skipped as above)', () => {
+  const buffers = 'export default () => { const kept = []; for (;;) kept.push(Buffer.alloc(1 << 24, 1)) }'
+  const memory = { limitMiB: 100, isAsked: true }
+
+  it('loses those that run beside it, and is named as soon as it runs alone', async () => {
+    const threads = await ThreadLab.open({ limits: { memoryMiB: 2048, processes: 4096 } })
+    try {
+      const neighbour = await threads.waiting({ memory })
+      const code = (error: unknown) => (error as { info: { code: string } }).info.code
+      const [lost] = await Promise.all([neighbour.ended.catch(code), threads.call(buffers, { memory }).catch(code)])
+      expect(lost).toBe('ThreadHostLost')
+      const alone = await threads.call(buffers, { memory })
+      expect(alone).toMatchObject({ exitCode: 137, failureInfo: { category: 'usererror', code: 'ThreadOutOfMemory' } })
+      expect(alone.failureInfo!.message).toContain('the 100 MiB that its task asked for')
+      const next = await threads.call('export default () => Buffer.alloc(1 << 26, 1).length', { memory })
+      expect(next).toMatchObject({ exitCode: 0, result: 1 << 26 })
+    } finally {
+      await threads.close()
     }
   })
 })

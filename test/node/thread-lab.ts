@@ -4,10 +4,11 @@ import { chmod, chown, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { deserialize, serialize } from 'node:v8'
+import type { TaskLimits } from '../../node/executors/limits.ts'
 import { processIds } from '../../node/executors/proc.ts'
 import { argsFileName } from '../../node/executors/threads/messages.ts'
 import { startThreads, type ThreadsOptions } from '../../node/executors/threads/threads.ts'
-import type { Called, Owner, Seat, TaskPaths, ThreadExecutor } from '../../node/ports.ts'
+import type { Called, MemoryLimit, Owner, Seat, TaskPaths, ThreadExecutor } from '../../node/ports.ts'
 import type { IsolationTier } from '../../protocols/model/machine.ts'
 import type { ResourceFile } from '../../protocols/model/task.ts'
 import { threadTaskSchema } from '../../protocols/model/thread-task.ts'
@@ -21,6 +22,7 @@ export interface CallOptions {
   argsInFile?: boolean
   jobUid?: number
   heapMiB?: number
+  memory?: MemoryLimit
   env?: Record<string, string>
   signal?: AbortSignal
   onStart?: () => void
@@ -76,7 +78,7 @@ export class ThreadLab {
     })
   }
 
-  static async open(options: { tier?: IsolationTier; idleMs?: number } = {}): Promise<ThreadLab> {
+  static async open(options: { tier?: IsolationTier; idleMs?: number; limits?: TaskLimits } = {}): Promise<ThreadLab> {
     const { idleMs, ...more } = options
     return new ThreadLab(await TaskLab.open(more), idleMs === undefined ? {} : { idleMs })
   }
@@ -125,7 +127,13 @@ export class ThreadLab {
     const signal = options.signal ?? new AbortController().signal
     try {
       const called = await seat.call(
-        { thread, paths, env: { AZ_BATCH_TASK_DIR: paths.taskDir, AZ_BATCH_TASK_WORKING_DIR: paths.wd, ...env }, heapMiB },
+        {
+          thread,
+          paths,
+          env: { AZ_BATCH_TASK_DIR: paths.taskDir, AZ_BATCH_TASK_WORKING_DIR: paths.wd, ...env },
+          heapMiB,
+          memory: options.memory,
+        },
         signal,
         options.onStart,
       )

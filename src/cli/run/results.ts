@@ -4,6 +4,7 @@ import type { TaskEvent } from '../../../protocols/control.ts'
 import { MeshError, toMeshError } from '../../../protocols/errors.ts'
 import { patternMatcher } from '../../../protocols/model/file-pattern.ts'
 import type { OutputEntry } from '../../../protocols/model/task.ts'
+import { severalAtOnce } from '../../mesh/batches.ts'
 import { fetchBlob, readBlob } from '../../mesh/blobs.ts'
 import type { Mesh } from '../../mesh/client.ts'
 import { isSameFile, writeWhole } from '../../mesh/files.ts'
@@ -136,14 +137,14 @@ export class Results {
     }
     const { patterns, before } = expected
     const isWanted = patternMatcher(patterns)
-    for (const output of outputs) {
-      if (before.get(output.path) === output.blob) continue
+    await severalAtOnce(outputs, async (output) => {
+      if (before.get(output.path) === output.blob) return
       if (isWanted(output.path)) await this.#take({ taskId, ...output })
       else
         this.#refuse(
           `The machine that ran task ${taskId} reported an output ${output.path}, which none of its patterns names (${patterns.join(', ') || 'it has none'}). It is not taken.`,
         )
-    }
+    })
   }
 
   #refuse(problem: string): void {
