@@ -89,15 +89,13 @@ async function benchPending(tasks: number): Promise<PendingResult> {
       await submit(connected, 'warm-up', 5000)
       for (const ask of Object.values(questions(connected, 'warm-up'))) await ask()
       await connected.control.call('deleteJob', { jobId: 'warm-up' })
-      await sleep(restMs)
-      const idle = await probe(first.value, memory)
+      const idle = await rested(first.value, memory)
       await connected.control.call('addJob', { id: 'pending' })
       const before = await bareRows(join(lab.dir, 'before'))
       const seconds = (await submit(connected, 'pending', tasks)) / 1000
       const done = await probe(first.value, memory)
       const after = await bareRows(join(lab.dir, 'after'))
-      await sleep(restMs)
-      const held = await probe(first.value, memory)
+      const held = await rested(first.value, memory)
       for (const n of [0, Math.floor(tasks / 2), tasks - 1])
         await connected.control.call('terminateTask', { jobId: 'pending', taskId: idOf(n) })
       const lists: Record<string, number> = {}
@@ -175,6 +173,14 @@ async function bareRows(path: string): Promise<number> {
 
 function* specs(count: number): Generator<ReturnType<typeof specOf>> {
   for (let n = 0; n < count; n += 1) yield specOf(n)
+}
+
+/** What a node holds once it has given back what it needed while it worked: the pages that a collection frees go a moment later. */
+async function rested(node: BenchNode, memory: string): Promise<Probed> {
+  await sleep(restMs)
+  await probe(node, memory)
+  await sleep(restMs / 4)
+  return await probe(node, memory)
 }
 
 async function probe({ pid }: BenchNode, memory: string): Promise<Probed> {

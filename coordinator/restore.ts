@@ -85,11 +85,6 @@ export class JobRestore {
     const parts = place === undefined ? { id: job.roll.idAt(n!), ...job.roll.kindAt(n!) } : partsOf(place)
     const task = putTask(job, { ...parts, status, place })
     if (status.lease !== undefined) restoreLease(this.#state, task, status, this.#now)
-    else if (!this.#dependsOnOthers(task)) enqueue(task, task.epoch > 0, this.#now)
-  }
-
-  #dependsOnOthers({ id, place }: Task): boolean {
-    return place === undefined ? this.#dependent.has(id) : place.array.spec.template.dependsOn !== undefined
   }
 
   /** Of these tasks {@link finish} needs the specs. */
@@ -99,26 +94,23 @@ export class JobRestore {
 
   finish(dependent: Iterable<TaskSpec>): void {
     const job = this.#job
+    const now = this.#now
+    const parents = new Map<string, TaskSpec['dependsOn']>()
     for (const { id, dependsOn } of dependent) {
       const folded = foldId(id)
-      const task = liveTask(job, folded) ?? putTask(job, { id, ...job.roll.kindAt(job.roll.find(folded)!) })
-      this.#wait(task, dependsOn)
+      parents.set(folded, dependsOn)
+      if (liveTask(job, folded) === undefined) putTask(job, { id, ...job.roll.kindAt(job.roll.find(folded)!) })
     }
-    for (const task of [...liveEntries(job)])
-      if (task.place !== undefined && task.lease === undefined) this.#wait(task, task.place.array.spec.template.dependsOn)
-    for (let n = job.roll.nextMarked(0, isFresh); n < job.roll.size; n = job.roll.nextMarked(n + 1, isFresh))
-      enqueueEntry(job, n, this.#now)
+    for (const task of liveEntries(job)) {
+      if (task.lease !== undefined) continue
+      task.waiting = depend(job, task, task.place === undefined ? parents.get(task.id) : task.place.array.spec.template.dependsOn)
+      if (task.waiting === 0) enqueue(task, task.epoch > 0, now)
+    }
+    for (let n = job.roll.nextMarked(0, isFresh); n < job.roll.size; n = job.roll.nextMarked(n + 1, isFresh)) enqueueEntry(job, n, now)
     for (const array of job.arrays) {
       array.waiting = depend(job, array, array.spec.template.dependsOn)
-      if (array.waiting === 0) enqueueArray(array, this.#now)
+      if (array.waiting === 0) enqueueArray(array, now)
     }
-  }
-
-  /** What a task with parents waits for, now that all tasks of the job are known. */
-  #wait(task: Task, on: TaskSpec['dependsOn']): void {
-    if (on === undefined) return
-    task.waiting = depend(this.#job, task, on)
-    if (task.waiting === 0) enqueue(task, task.epoch > 0, this.#now)
   }
 }
 
