@@ -6,15 +6,17 @@ import type { Connection, PeerId, Stream } from '@libp2p/interface'
 import { peerIdFromString } from '@libp2p/peer-id'
 import { multiaddr } from '@multiformats/multiaddr'
 import type { Libp2p } from 'libp2p'
+import { directProtocol } from '../protocols/direct.ts'
 import { MeshError, toMeshError } from '../protocols/errors.ts'
 import type { PeerIdText } from '../protocols/ids.ts'
 import { helloProtocol, mayUse } from '../protocols/membership.ts'
 import { checkVerdict, encodeAccepted, encodeRefused } from '../protocols/opening.ts'
 import { StreamChannel } from '../protocols/stream-channel.ts'
-import type { AbortOptions, Channel, Remote, Service, Wire } from '../protocols/wire.ts'
-import { AddressBook, peerOf } from './host/addresses.ts'
+import type { AbortOptions, Channel, OpenOptions, Remote, Role, Service, Wire } from '../protocols/wire.ts'
+import { AddressBook, hostOf, peerOf } from './host/addresses.ts'
 import { redialDelayMs } from './host/backoff.ts'
 import { Dialer } from './host/dialer.ts'
+import { DirectConnections, directHost } from './host/direct.ts'
 import { Gate } from './host/gate.ts'
 import { MemberGossip, maxGossipBytes } from './host/gossip.ts'
 import { createNode, startNode } from './host/libp2p.ts'
@@ -75,6 +77,7 @@ export class Host implements Wire {
   readonly #gate: Gate
   readonly #gossip: MemberGossip
   readonly #dialer: Dialer
+  readonly #direct: DirectConnections
   readonly #serving = new Map<string, { service: Service; accept: (channel: Channel) => void }>()
   readonly #topics = new Map<string, Set<(data: Uint8Array, from: PeerIdText) => void>>()
   readonly #members = new Set<PeerIdText>()
@@ -103,6 +106,11 @@ export class Host implements Wire {
       dial: (peer) => this.#dial(peer, AbortSignal.timeout(openTimeoutMs)),
       log,
     })
+    this.#direct = new DirectConnections({
+      host: directHost(options.listen?.addresses ?? (options.listen === undefined ? [] : ['/ip6/::'])),
+      served: (protocol, roles) => this.#served(protocol, roles),
+      log,
+    })
   }
 
   /** Called once, by {@link createHost}. */
@@ -129,6 +137,7 @@ export class Host implements Wire {
       const { msg } = event.detail
       if (msg.type === 'signed') this.#onGossip(msg.topic, msg.data, msg.from.toString())
     })
+    this.serve(directProtocol, (channel) => this.#direct.serve(channel))
     this.#mending = setInterval(() => this.#mendGossip(), mendMs)
     this.#mending.unref()
     for (const address of this.#options.bootstrap ?? []) this.#bootstrap(address, 0)
@@ -141,6 +150,7 @@ export class Host implements Wire {
     for (const timer of this.#timers) clearTimeout(timer)
     clearInterval(this.#mending)
     this.#gate.stop()
+    await this.#direct.stop()
     await this.#book.close()
     await this.#node.stop()
   }
@@ -182,13 +192,13 @@ export class Host implements Wire {
     this.#dialer.sighted(peer)
   }
 
-  async open(peer: PeerIdText, service: Service, options: AbortOptions = {}): Promise<Channel> {
+  async open(peer: PeerIdText, service: Service, options: OpenOptions = {}): Promise<Channel> {
     if (this.#stopped) throw new MeshError('Unreachable', 'This node is stopping.')
     if (peer === this.peer) return this.#openLoopback(service)
     const deadline = AbortSignal.timeout(openTimeoutMs)
     const signal = options.signal === undefined ? deadline : AbortSignal.any([deadline, options.signal])
     try {
-      return await this.#openRemote(peer, service, signal)
+      return await this.#openRemote(peer, service, signal, options.direct ?? false)
     } catch (error) {
       if (options.signal?.aborted) throw new MeshError('Aborted', undefined, { cause: error })
       if (error instanceof MeshError) throw error
@@ -260,21 +270,34 @@ export class Host implements Wire {
   }
 
   #openLoopback(service: Service): Channel {
-    const served = this.#serving.get(service.protocol)
-    if (served === undefined) throw unserved(service)
     const remote: Remote = { peer: this.peer, roles: this.#options.membership.certificate.roles }
-    if (served.service.requires !== 'anyone' && !mayUse(remote.roles, served.service.requires)) throw forbidden(served.service)
+    const { accept } = this.#served(service.protocol, remote.roles)
     const [near, far] = loopbackPair(remote, service.maxFrameBytes)
-    served.accept(far)
+    accept(far)
     return near
   }
 
-  async #openRemote(peer: PeerIdText, service: Service, signal: AbortSignal): Promise<Channel> {
+  /** What is served under a protocol to a peer with these roles; throws the refusal. */
+  #served(protocol: string, roles: readonly Role[]): { service: Service; accept: (channel: Channel) => void } {
+    const served = this.#serving.get(protocol)
+    if (served === undefined) throw unserved(protocol)
+    const { requires } = served.service
+    if (requires !== 'anyone' && !mayUse(roles, requires)) throw forbidden(served.service)
+    return served
+  }
+
+  async #openRemote(peer: PeerIdText, service: Service, signal: AbortSignal, direct: boolean): Promise<Channel> {
     const connection = this.#connectionTo(peer) ?? (await this.#dial(peer, signal))
     const roles = service.requires === 'anyone' ? [] : (await this.#gate.member(connection)).roles
     signal.throwIfAborted()
+    const host = direct ? hostOf(connection.remoteAddr.toString()) : undefined
+    if (host !== undefined) {
+      const to = { remote: { peer, roles }, host, service }
+      const channel = await this.#direct.open(to, () => this.#openRemote(peer, directProtocol, signal, false), signal)
+      if (channel !== undefined) return channel
+    }
     const stream = await connection.newStream([service.protocol], { signal, maxOutboundStreams: maxStreams }).catch((error: Error) => {
-      throw error.name === 'UnsupportedProtocolError' ? unserved(service) : error
+      throw error.name === 'UnsupportedProtocolError' ? unserved(service.protocol) : error
     })
     const channel = new StreamChannel(duplexOf(stream), { peer, roles }, service.maxFrameBytes)
     try {
@@ -290,15 +313,10 @@ export class Host implements Wire {
     const peer = connection.remotePeer.toString()
     const channel = new StreamChannel(duplexOf(stream), { peer, roles: [] }, service.maxFrameBytes)
     try {
-      if (service.requires !== 'anyone') {
-        const { roles } = await this.#gate.member(connection)
-        if (!mayUse(roles, service.requires)) throw forbidden(service)
-        channel.remote = { peer, roles }
-      }
-      const served = this.#serving.get(service.protocol)
-      if (served === undefined) throw unserved(service)
+      if (service.requires !== 'anyone') channel.remote = { peer, roles: (await this.#gate.member(connection)).roles }
+      const { accept } = this.#served(service.protocol, channel.remote.roles)
       channel.send(encodeAccepted())
-      served.accept(channel)
+      accept(channel)
     } catch (error) {
       channel.send(encodeRefused(toMeshError(error)))
       channel.close()
@@ -354,6 +372,7 @@ export class Host implements Wire {
   }
 
   #onStranger(peer: PeerIdText): void {
+    this.#direct.closeAll(peer)
     if (!this.#members.delete(peer)) return
     this.#gossip.left(peerIdFromString(peer))
     for (const handler of this.#handlers) handler(peer, 'disconnected')

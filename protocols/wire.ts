@@ -31,6 +31,11 @@ export interface AbortOptions {
   signal?: AbortSignal
 }
 
+export interface OpenOptions extends AbortOptions {
+  /** For bulk: over a connection of its own where there can be one (protocols/direct.ts), else like any other. */
+  direct?: boolean
+}
+
 /** Why a channel ended: closed by this side, by the other side, by a broken path, or for a frame that broke the protocol. */
 export type CloseReason = 'local' | 'remote' | 'lost' | 'protocol-error'
 
@@ -64,7 +69,7 @@ export interface Wire {
   /** This peer. */
   readonly peer: PeerIdText
   /** Opens a channel to a peer (itself included: loopback). Rejects with Unreachable, AuthenticationFailed, InsufficientPermissions or UnsupportedVersion. Default deadline 10 s. */
-  open(peer: PeerIdText, service: Service, options?: AbortOptions): Promise<Channel>
+  open(peer: PeerIdText, service: Service, options?: OpenOptions): Promise<Channel>
   /** Accepts channels of a protocol until the returned function is called. */
   serve(service: Service, accept: (channel: Channel) => void): () => void
   /** Tells where a peer can be dialled (multiaddrs); later `open` calls use it. */

@@ -16,12 +16,16 @@ const windowChunks = 4
 const chunkTimeoutMs = 30_000
 /** Pending chunks that are looked through one by one. */
 const fewChunks = 8
+/** Files from this on are worth a connection of their own: it costs two ways there and back, and a handshake. */
+export const bulkChunks = 8
 /** Pause before a busy source is asked again. */
 const busyMs = 200
 
 export interface Source {
   peer: PeerIdText
   session(): Promise<BlobSession>
+  /** For the chunks of large files. */
+  bulk(): Promise<BlobSession>
 }
 
 export interface Outcome {
@@ -49,7 +53,7 @@ export async function pullChunks(partial: PartialFile, sources: readonly Source[
     pending.delete(index)
     inFlight += 1
     try {
-      const session = await source.session()
+      const session = await (partial.chunks < bulkChunks ? source.session() : source.bulk())
       const { data } = await session.call('chunk', { id: partial.id, index }, { signal, timeoutMs: chunkTimeoutMs })
       const isGood = await partial.write(index, data)
       free(data)

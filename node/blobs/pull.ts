@@ -216,7 +216,7 @@ class TreePull {
     }
     return [...peers]
       .filter((peer) => peer !== self && !this.#context.isLiar(peer))
-      .map((peer) => ({ peer, session: () => sessions.to(peer) }))
+      .map((peer) => ({ peer, session: () => sessions.to(peer), bulk: () => sessions.bulk(peer) }))
   }
 
   async #pause(round: number): Promise<void> {

@@ -8,7 +8,9 @@ import { isErrorCode, MeshError, toMeshError } from '../../protocols/errors.ts'
 import type { BlobId, PeerIdText } from '../../protocols/ids.ts'
 import type { Manifest } from '../store/reader.ts'
 import type { BlobStore } from '../store/store.ts'
+import { digestBytes } from '../store/unixfs.ts'
 import { Limit } from './limit.ts'
+import { bulkChunks } from './pull-file.ts'
 import type { BlobSession, BlobSessions } from './sessions.ts'
 
 /** Batches of small blobs on the way to one peer: the next gathers while they are synced there. */
@@ -78,7 +80,7 @@ export class Pusher {
     owner: string | undefined,
     signal: AbortSignal,
   ): Promise<void> {
-    const session = await this.#sessions.to(to)
+    const session = await (manifest.leaves.length < bulkChunks * digestBytes ? this.#sessions.to(to) : this.#sessions.bulk(to))
     const named = owner === undefined ? {} : { owner }
     const offer = await session.call('offer', { id, size: manifest.size, leaves: manifest.leaves, ...named }, { signal })
     if (offer.complete) return

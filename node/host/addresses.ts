@@ -157,7 +157,8 @@ function targetOf(address: string): { host: string; port: number } | undefined {
   return tcp === 'tcp' && host !== undefined ? { host, port: Number(port) } : undefined
 }
 
-function hostOf(text: string): string | undefined {
+/** The address or name of the machine that a multiaddr begins with. */
+export function hostOf(text: string): string | undefined {
   return /^\/(?:ip4|ip6|dns|dns4|dns6)\/([^/]+)/.exec(text)?.[1]
 }
 

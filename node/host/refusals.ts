@@ -23,10 +23,10 @@ export function forbidden(service: Service): MeshError {
   )
 }
 
-export function unserved(service: Service): MeshError {
+export function unserved(protocol: string): MeshError {
   return new MeshError(
     'UnsupportedVersion',
-    `The machine does not serve ${service.protocol}: it has another task, or another version of batchmesh.`,
+    `The machine does not serve ${protocol}: it has another task, or another version of batchmesh.`,
   )
 }
 

@@ -153,7 +153,7 @@ export function describeChannel(name: string, open: (service: Service) => Promis
       })()
       await turns(200)
       // Queue, stream window and buffers of the system; by no means all.
-      expect(sent).toBeLessThan(8 << 20)
+      expect(sent).toBeLessThan(16 << 20)
       expect(inbox.frames.length).toBe(0)
       // A reader that goes on and off.
       const blink = setInterval(() => {

@@ -7,6 +7,7 @@ import { serveControlSocket } from '../../node/control-socket.ts'
 import { loopbackPair } from '../../node/loopback.ts'
 import type { Channel } from '../../protocols/wire.ts'
 import { openSocketChannel } from '../../src/mesh/socket.ts'
+import { controlOf, direct } from '../support/direct.ts'
 import { TestMesh, temporaryDir } from './mesh-fixture.ts'
 import { describeChannel, describeWire } from './wire-contract.ts'
 
@@ -44,6 +45,25 @@ describeChannel('libp2p', async (service) => {
   mesh.founder.host.serve(service, accepted.resolve)
   const near = await host.open(mesh.founder.host.peer, service)
   return { near, far: await accepted.promise, stop: () => mesh.stop() }
+})
+
+describeChannel('a direct connection', async (service) => {
+  const accepted = Promise.withResolvers<Channel>()
+  const near = direct({ host: undefined })
+  const far = direct({ host: '127.0.0.1', served: () => ({ service, accept: accepted.resolve }) })
+  const channel = await near.open(
+    { remote: { peer: 'far', roles: [] }, host: '127.0.0.1', service },
+    controlOf(far),
+    AbortSignal.timeout(10_000),
+  )
+  return {
+    near: channel!,
+    far: await accepted.promise,
+    async stop() {
+      await near.stop()
+      await far.stop()
+    },
+  }
 })
 
 describeWire('libp2p on 127.0.0.1', async () => {
