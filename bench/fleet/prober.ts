@@ -13,6 +13,8 @@ for (let n = 0; n < machines; n += 1) {
   const channel = await dialSocket(path, { peer: `peer-of-${name}`, roles: ['worker'] }, leasesProtocol)
   await new SimulatedWorker(channel, { name, slots: 0, taskMs: 1, beatMs, beat: (ms) => beats.push(ms) }).hello()
 }
+// Never longer than the benchmark, also when that is killed.
+process.on('disconnect', () => process.exit())
 process.on('message', () => {
   process.send!(beats)
   beats = []

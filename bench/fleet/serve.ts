@@ -28,6 +28,8 @@ await startCoordinator({
     throw error
   },
 })
+// Never longer than the benchmark, also when that is killed.
+process.on('disconnect', () => process.exit())
 process.on('message', (question: Question) => void answer(question))
 process.send!(served)
 
