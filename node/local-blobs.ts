@@ -96,19 +96,33 @@ export function localBlobCalls(options: LocalBlobsOptions): Pick<CallHandlers<Lo
     return await store.read(id, 0, size)
   }
 
+  /** What each session has begun and not ended. A program that went away does not come back for it. */
+  const begun = new WeakMap<AbortSignal, Set<number>>()
+  const begin = (signal: AbortSignal): number => {
+    const standing = begun.get(signal)
+    const mine = standing ?? new Set<number>()
+    if (standing === undefined) {
+      begun.set(signal, mine)
+      // One a session, however many it begins: what a listener holds stays until the session's end.
+      signal.addEventListener('abort', () => {
+        for (const handle of mine) {
+          trees.delete(handle)
+          void uploads.get(handle)?.abort()
+          uploads.delete(handle)
+        }
+      })
+    }
+    lastHandle += 1
+    mine.add(lastHandle)
+    return lastHandle
+  }
+
   return {
     putBegin: (_request, { signal }) => {
       if (uploads.size >= maxUploads)
         throw new MeshError('ServerBusy', `At most ${maxUploads} uploads are open at once; try again when one has ended.`)
-      lastHandle += 1
-      const handle = lastHandle
-      const incoming = store.begin()
-      uploads.set(handle, incoming)
-      // A program that went away does not come back for its upload.
-      signal.addEventListener('abort', () => {
-        uploads.delete(handle)
-        void incoming.abort()
-      })
+      const handle = begin(signal)
+      uploads.set(handle, store.begin())
       return { handle }
     },
     putPiece: async ({ handle, data }) => {
@@ -118,13 +132,15 @@ export function localBlobCalls(options: LocalBlobsOptions): Pick<CallHandlers<Lo
     putEnd: async ({ handle, pin }, { signal }) => {
       const incoming = upload(handle)
       uploads.delete(handle)
+      begun.get(signal)?.delete(handle)
       const ended = await incoming.end(pin === undefined ? {} : { pin })
       await sendHome([ended.id], pin, signal)
       return ended
     },
-    putAbort: async ({ handle }) => {
+    putAbort: async ({ handle }, { signal }) => {
       const incoming = uploads.get(handle)
       uploads.delete(handle)
+      begun.get(signal)?.delete(handle)
       await incoming?.abort()
       return {}
     },
@@ -136,10 +152,8 @@ export function localBlobCalls(options: LocalBlobsOptions): Pick<CallHandlers<Lo
     treeBegin: (_request, { signal }) => {
       if (trees.size >= maxTrees)
         throw new MeshError('ServerBusy', `At most ${maxTrees} directories are put at once; try again when one has ended.`)
-      lastHandle += 1
-      const handle = lastHandle
+      const handle = begin(signal)
       trees.set(handle, [])
-      signal.addEventListener('abort', () => trees.delete(handle))
       return { handle }
     },
     treeAdd: ({ handle, entries }) => {
@@ -152,6 +166,7 @@ export function localBlobCalls(options: LocalBlobsOptions): Pick<CallHandlers<Lo
     treeEnd: async ({ handle, pin }, { signal }) => {
       const entries = tree(handle)
       trees.delete(handle)
+      begun.get(signal)?.delete(handle)
       const made = await importTree(store, entries, pin === undefined ? {} : { pin })
       await sendHome([made.id], pin, signal)
       return made

@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import { getEventListeners } from 'node:events'
 import { chmod, readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeEach, describe, expect, it } from 'vitest'
@@ -127,6 +128,15 @@ describe('the blob calls of the control socket', () => {
     program.abort()
     await expect(calls.putEnd({ handle }, context)).rejects.toThrow(/no upload/)
     while ((await readdir(join(laptop.dir, 'blobs', 'tmp'))).length > 0) await new Promise((resolve) => setImmediate(resolve))
+  })
+
+  it('hold nothing of uploads that have ended, however long the program stays', async () => {
+    await put(Buffer.from('first'))
+    const listeners = getEventListeners(context.signal, 'abort').length
+    for (let at = 0; at < 10; at += 1) await put(Buffer.from(`file ${at}`))
+    const { handle } = await calls.treeBegin({}, context)
+    await calls.treeEnd({ handle }, context)
+    expect(getEventListeners(context.signal, 'abort')).toHaveLength(listeners)
   })
 
   it('refuse what was not begun, with what to do', async () => {

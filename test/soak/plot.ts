@@ -11,7 +11,7 @@ export interface Mark {
 }
 
 const width = 1280
-const left = 92
+const left = 118
 const right = 12
 const top = 62
 const rowHeight = 96
@@ -26,7 +26,8 @@ const titles: Record<Measure, string> = {
   threads: 'threads',
   processes: 'child processes',
   disk: 'data directory',
-  database: 'databases',
+  database: 'its databases',
+  cache: 'cached blobs',
   lag: 'loop lag',
 }
 

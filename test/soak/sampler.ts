@@ -10,6 +10,8 @@ const mib = 1 << 20
 const ticks = 100
 /** Databases, where a node of its kind has them. */
 const databases = ['coordinator', 'journal']
+/** What is kept as long as there is room, and no longer. */
+const caches = ['blobs', 'shared']
 /** A probe line older than this is of another time. */
 const freshMs = 40_000
 
@@ -36,6 +38,7 @@ export async function sample(machine: Machine, seconds: number): Promise<Measure
       diskUse(dataDir),
     ])
     const fields = line.slice(line.lastIndexOf(')') + 2).split(' ')
+    const of = (parts: readonly string[]) => parts.reduce((sum, part) => sum + (disk[part] ?? 0), 0)
     const field = (key: string) => Number(new RegExp(`^${key}:\\s+(\\d+)`, 'm').exec(status)?.[1])
     return {
       time: Math.round(seconds),
@@ -46,8 +49,9 @@ export async function sample(machine: Machine, seconds: number): Promise<Measure
       fds: fds.length,
       threads: field('Threads'),
       processes: processes.length,
-      disk: Object.values(disk).reduce((a, b) => a + b, 0) / mib,
-      database: databases.reduce((sum, part) => sum + (disk[part] ?? 0), 0) / mib,
+      disk: (total(disk) - of(caches)) / mib,
+      database: of(databases) / mib,
+      cache: of(caches) / mib,
       cpu: (Number(fields[11]) + Number(fields[12])) / ticks,
       ...(probe === undefined ? {} : { heap: probe.heap / mib, external: probe.external / mib, handles: total(probe.handles) }),
       ...(probe === undefined || stopped ? {} : { lag: probe.lagMs }),

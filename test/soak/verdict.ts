@@ -5,7 +5,7 @@
  * compaction, a fault, a busy moment) does not move.
  */
 
-export const measures = ['heap', 'external', 'rss', 'handles', 'fds', 'threads', 'processes', 'disk', 'database', 'lag'] as const
+export const measures = ['heap', 'external', 'rss', 'handles', 'fds', 'threads', 'processes', 'disk', 'database', 'cache', 'lag'] as const
 export type Measure = (typeof measures)[number]
 
 /** MiB, except for handles, fds, threads and processes, which are counts, and lag, in ms. An absent value could not be had. */
@@ -40,6 +40,8 @@ export const limits: Record<Measure, Limit> = {
   processes: { unit: '', perHour: 1, noise: 1 },
   disk: { unit: 'MiB', perHour: 10, noise: 5 },
   database: { unit: 'MiB', perHour: 4, noise: 2 },
+  // Blobs that nothing keeps stay until room is needed: bounded by --blob-quota, and shared inputs by 20 GiB.
+  cache: { unit: 'MiB', perHour: Number.POSITIVE_INFINITY, noise: 0 },
   lag: { unit: 'ms', perHour: 50, noise: 30 },
 }
 
@@ -110,7 +112,7 @@ export function verdictLines(all: readonly Growth[]): string[] {
     const { unit, perHour } = limits[measure]
     const cells = [
       `${signed(steepest.perHour)} ${unit}`.trim().padEnd(24),
-      String(perHour).padStart(10),
+      (Number.isFinite(perHour) ? String(perHour) : 'its own').padStart(10),
       shown(steepest.median).padStart(8),
     ]
     lines.push(`${measure.padEnd(11)} ${cells.join(' ')}   ${steepest.node}#${steepest.life}, ${Math.round(steepest.seconds / 60)} min`)
