@@ -11,6 +11,8 @@ import { commandTasks, type Pair, WatchedJob, withPair } from './pair.ts'
 
 /** Between two tasks: whatever the last one left to do is done. */
 const idleMs = 60
+/** Between two jobs: jobs do not follow each other faster on a mesh that is said to be idle. */
+const idleBetweenJobsMs = 1000
 
 interface Spread {
   p50: number
@@ -57,7 +59,7 @@ async function measure({ mesh, viaWorker }: Pair, tasks: number, jobs: number): 
   await job.close()
   for (let at = 0; at < jobs; at += 1) {
     const fresh = await WatchedJob.open(mesh, `cold-${at}`)
-    await sleep(idleMs)
+    await sleep(idleBetweenJobsMs)
     cold.push(await fresh.run(commandTasks(0, 1, '/bin/true'), 1))
     await fresh.close()
   }

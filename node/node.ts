@@ -97,6 +97,7 @@ export async function startNode(options: NodeOptions): Promise<MeshNode> {
       runDir: layout.run,
       seed: dataDir,
       hidePaths: privatePaths(layout),
+      spare: true,
       limits: { memoryMiB: capacity.memoryMiB, processes: options.pidsLimit ?? defaultProcesses },
       jobDirs: { root: directories.node.workitems, of: (jobUid) => directories.ofJob(jobUid) },
     })

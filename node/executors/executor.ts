@@ -28,6 +28,9 @@ const uidRanges = 0x1000
 
 const lanesPrefix = 'lanes-'
 
+/** A spare lane is started so long after the last one was taken: not while a job's first tasks start. */
+const spareDelayMs = 200
+
 /** More idle lanes than could run at once are no use. Asked once: each time reads files of the system. */
 const maxIdleLanes = 2 * availableParallelism()
 
@@ -51,6 +54,8 @@ export interface ExecutorOptions {
   limits?: TaskLimits
   /** A lane idle for so long is ended. Default 60 s: longer than the gaps within a job, short enough to give memory back. */
   idleMs?: number
+  /** Keeps one lane started that no job has had yet, so that the first task of a job waits for no namespaces; where lanes do not depend on the job. */
+  spare?: boolean
 }
 
 export interface TaskExecutor extends Executor {
@@ -97,7 +102,10 @@ export async function startExecutor(options: ExecutorOptions): Promise<TaskExecu
     }
     const pool = new LanePool(options, { runDir, tier, isRoot, groups })
     const complaint = await pool.probe()
-    if (complaint === undefined) return pool
+    if (complaint === undefined) {
+      pool.keepSpare()
+      return pool
+    }
     failures.push(`${tier}: ${complaint}`)
     await pool.closeSpawner()
   }
@@ -126,6 +134,8 @@ class LanePool implements TaskExecutor {
   readonly #all = new Set<ShellLane>()
   readonly #idle: IdleLane[] = []
   #spawner: Spawner | undefined
+  #spare: ShellLane | undefined
+  #spareTimer: NodeJS.Timeout | undefined
   #uidOffset = randomInt(uidsPerNode)
   #variant = 0
   #count = 0
@@ -167,7 +177,7 @@ class LanePool implements TaskExecutor {
     const at = this.#idle.findLastIndex((idle) => idle.jobUid === jobUid)
     const [reused] = at >= 0 ? this.#idle.splice(at, 1) : []
     if (reused !== undefined) clearTimeout(reused.timer)
-    const lane = reused?.lane ?? new ShellLane(this.#setup(jobUid))
+    const lane = reused?.lane ?? this.#takeSpare() ?? new ShellLane(this.#setup(jobUid))
     this.#all.add(lane)
     try {
       await lane.ready()
@@ -180,8 +190,30 @@ class LanePool implements TaskExecutor {
     )
   }
 
+  /** Starts a spare lane in a moment, if there is none and lanes are the same for all jobs. */
+  keepSpare(): void {
+    if (this.#options.spare !== true || this.#hidesJobs) return
+    this.#spareTimer ??= setTimeout(() => {
+      this.#spareTimer = undefined
+      if (this.#isClosed || this.#spare !== undefined) return
+      const spare = new ShellLane(this.#setup(undefined))
+      this.#spare = spare
+      this.#all.add(spare)
+      // Whoever takes it tries again, and is told why.
+      spare.ready().catch(() => undefined)
+    }, spareDelayMs).unref()
+  }
+
+  #takeSpare(): ShellLane | undefined {
+    const spare = this.#spare
+    this.#spare = undefined
+    this.keepSpare()
+    return spare
+  }
+
   async close(): Promise<void> {
     this.#isClosed = true
+    clearTimeout(this.#spareTimer)
     for (const idle of this.#idle.splice(0)) clearTimeout(idle.timer)
     await Promise.all([...this.#all].map((lane) => this.#end(lane)))
     await this.closeSpawner()
@@ -226,17 +258,20 @@ class LanePool implements TaskExecutor {
     return this.#spawner
   }
 
+  /** Where each lane has a user of its own, permissions keep jobs apart, and nothing needs to be hidden for it. */
+  get #hidesJobs(): boolean {
+    return this.#options.jobDirs !== undefined && !this.#isRoot
+  }
+
   #plan(jobUid: JobUid | undefined): LanePlan {
     this.#count += 1
     const { hidePaths, jobDirs } = this.#options
-    // Where each lane has a user of its own, permissions keep jobs apart, and nothing needs to be hidden for it.
-    const hidesJobs = jobDirs !== undefined && !this.#isRoot
     // Through its service manager a user can have programs started outside of any namespace.
     const runtimeDir = `/run/user/${process.getuid?.()}`
     const hide = [
       ...hidePaths,
       this.#runDir,
-      ...(hidesJobs ? [jobDirs.root] : []),
+      ...(this.#hidesJobs ? [jobDirs!.root] : []),
       ...(!this.#isRoot && existsSync(runtimeDir) ? [runtimeDir] : []),
     ]
     const index = this.#count
@@ -250,7 +285,7 @@ class LanePool implements TaskExecutor {
       hide: hide.filter(
         (path, at) => !isCovered(path) && !hide.some((other, otherAt) => isWithin(path, other) && (path !== other || otherAt < at)),
       ),
-      keep: hidesJobs && jobUid !== undefined ? jobDirs.of(jobUid) : undefined,
+      keep: this.#hidesJobs && jobUid !== undefined ? jobDirs!.of(jobUid) : undefined,
       temporary,
       index,
       nonce: this.#nonce,

@@ -262,6 +262,24 @@ describe('lanes', () => {
     expect(childrenOf(process.pid)).not.toContain(spawner)
   })
 
+  it.skipIf(!isRoot)(
+    'wait for a job ahead, each for one job only (skipped for ordinary users, whose lanes depend on the job)',
+    async () => {
+      const ahead = await TaskLab.open({ spare: true, tier: 'user+pidns' })
+      const started = () => childrenOf(spawnerOf(ahead)).filter((pid) => /^unshare\0/.test(readFileSync(`/proc/${pid}/cmdline`, 'latin1')))
+      while (started().length < 1) await new Promise((resolve) => setTimeout(resolve, 5))
+      const spares = started()
+      const first = await ahead.lane(1)
+      expect(started()).toEqual(spares)
+      expect((await ahead.sh(first, 'exit 3')).exitCode).toBe(3)
+      while (started().length < 2) await new Promise((resolve) => setTimeout(resolve, 5))
+      const second = await ahead.lane(2)
+      expect(started()).toHaveLength(2)
+      expect(second.owner).not.toEqual(first.owner)
+      await ahead.close()
+    },
+  )
+
   it('are new for another job: none of its processes is one of the job before', async () => {
     const namespaceOf = async (each: Lane, jobUid: number) =>
       (await lab.sh(each, 'readlink /proc/self/ns/pid; echo $PPID', { jobUid })).stdout

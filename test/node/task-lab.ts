@@ -39,7 +39,9 @@ export class TaskLab {
     this.directories = new Directories(join(root, 'node'))
   }
 
-  static async open(options: { tier?: IsolationTier; root?: string; idleMs?: number; limits?: TaskLimits } = {}): Promise<TaskLab> {
+  static async open(
+    options: { tier?: IsolationTier; root?: string; idleMs?: number; limits?: TaskLimits; spare?: boolean } = {},
+  ): Promise<TaskLab> {
     const lab = new TaskLab(options.root ?? mkdtempSync(join(tmpdir(), 'batchmesh-lab-')))
     const { directories } = lab
     lab.executor = await startExecutor({
@@ -50,6 +52,7 @@ export class TaskLab {
       ...(options.tier === undefined ? {} : { tier: options.tier }),
       ...(options.limits === undefined ? {} : { limits: options.limits }),
       ...(options.idleMs === undefined ? {} : { idleMs: options.idleMs }),
+      ...(options.spare === undefined ? {} : { spare: options.spare }),
     })
     return lab
   }
