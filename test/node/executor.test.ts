@@ -1,4 +1,4 @@
-import { copyFileSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { copyFileSync, mkdirSync, readdirSync, readFileSync, readlinkSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import * as fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
@@ -266,15 +266,21 @@ describe('lanes', () => {
     'wait for a job ahead, each for one job only (skipped for ordinary users, whose lanes depend on the job)',
     async () => {
       const ahead = await TaskLab.open({ spare: true, tier: 'user+pidns' })
-      const started = () => childrenOf(spawnerOf(ahead)).filter((pid) => /^unshare\0/.test(readFileSync(`/proc/${pid}/cmdline`, 'latin1')))
-      while (started().length < 1) await new Promise((resolve) => setTimeout(resolve, 5))
-      const spares = started()
+      const pidNamespaces = () =>
+        childrenOf(spawnerOf(ahead))
+          .flatMap(childrenOf)
+          .map((pid) => readlinkSync(`/proc/${pid}/ns/pid`))
+          .filter((space) => space !== readlinkSync('/proc/self/ns/pid'))
+      const namespaceOf = async (each: Lane, jobUid: number) =>
+        (await ahead.sh(each, 'readlink /proc/self/ns/pid', { jobUid })).stdout.trim()
+      while (pidNamespaces().length < 1) await new Promise((resolve) => setTimeout(resolve, 5))
+      const [spare] = pidNamespaces()
       const first = await ahead.lane(1)
-      expect(started()).toEqual(spares)
-      expect((await ahead.sh(first, 'exit 3')).exitCode).toBe(3)
-      while (started().length < 2) await new Promise((resolve) => setTimeout(resolve, 5))
+      expect(await namespaceOf(first, 1)).toBe(spare)
+      const next = () => pidNamespaces().find((space) => space !== spare)
+      while (next() === undefined) await new Promise((resolve) => setTimeout(resolve, 5))
       const second = await ahead.lane(2)
-      expect(started()).toHaveLength(2)
+      expect(await namespaceOf(second, 2)).not.toBe(spare)
       expect(second.owner).not.toEqual(first.owner)
       await ahead.close()
     },
