@@ -6,12 +6,15 @@
 import { tickMs } from '../../coordinator/clock.ts'
 import type { Effect, Event, GrantRef } from '../../coordinator/events.ts'
 import { endTurn, step } from '../../coordinator/machine.ts'
+import { jobKey, taskPrefixes } from '../../coordinator/rows.ts'
 import type { State } from '../../coordinator/state.ts'
-import { attemptKey } from '../../protocols/ids.ts'
+import { attemptKey, type JobUid } from '../../protocols/ids.ts'
 import type { Claim, Hello, JobBrief, Report, Verdict, Welcome } from '../../protocols/leases.ts'
 import type { TaskSpec } from '../../protocols/model/task.ts'
-import { apply, type Batch, gather, purgeRows, type Rows, readTaskSpec, restoreFrom } from '../support/rows.ts'
+import { type Batch, gather, type Rows, readTaskSpec, restoreFrom } from '../support/rows.ts'
 import { sanityCheck } from '../support/sanity.ts'
+import { CrashDisk } from '../support/stores/crash-disk.ts'
+import { Failpoints } from './failpoints.ts'
 import { Connection, type Network } from './network.ts'
 import type { Oracle } from './oracle.ts'
 import type { Planted } from './planted.ts'
@@ -50,7 +53,8 @@ type Gathering = { batch: Batch; effects: Effect[] }
 
 export class SimCoordinator {
   readonly process: Process
-  readonly disk: Rows = new Map()
+  readonly failpoints = new Failpoints()
+  readonly #disk = new CrashDisk()
   state!: State
   readonly #world: World
   readonly #network: Network
@@ -67,7 +71,6 @@ export class SimCoordinator {
   #underWay: Gathering | undefined
   /** Rows have changed since the memory was last checked. */
   #wrote = false
-  #beforeSync: (() => void) | undefined
 
   constructor(world: World, network: Network, oracle: Oracle, planted: Planted) {
     this.process = new Process(world)
@@ -75,6 +78,11 @@ export class SimCoordinator {
     this.#network = network
     this.#oracle = oracle
     this.#planted = planted
+  }
+
+  /** What is on the disk, whatever happens. */
+  get disk(): Rows {
+    return this.#disk.durable
   }
 
   knows(worker: WorkerEnd): void {
@@ -94,19 +102,14 @@ export class SimCoordinator {
     this.#gathering = { batch: new Map(), effects: [] }
     this.#underWay = undefined
     this.#tickLater()
-  }
-
-  /** Called when the next batch is on its way to the disk. */
-  beforeSync(act: () => void): void {
-    this.#beforeSync = act
+    this.failpoints.pass('coordinator.boot.claimed')
   }
 
   crash(): void {
     const world = this.#world
     // The batch under way may have reached the disk, without anyone having been told.
-    if (this.#underWay !== undefined && world.chance(0.5)) this.#write(this.#underWay.batch)
-    else if ((this.#underWay?.batch.size ?? 0) > 0) world.faults.lostRows += 1
-    if (this.#gathering.batch.size > 0) world.faults.lostRows += 1
+    const lost = this.#planted.tearsBatches ? tear(this.#disk, world) : this.#disk.crash(world.random())
+    if (lost.length > 0 || this.#gathering.batch.size > 0) world.faults.lostRows += 1
     this.process.end()
     for (const peer of this.#workers.keys()) for (const connection of this.#network.of(peer)) connection.died('coordinator')
     this.#oracle.crashed(this.disk)
@@ -227,28 +230,49 @@ export class SimCoordinator {
     this.#gathering = { batch: new Map(), effects: [] }
     this.#underWay = gathered
     if (this.#planted.speaksFirst) this.#perform(gathered.effects)
-    if (gathered.batch.size > 0 && this.#beforeSync !== undefined) {
-      this.process.later(0, this.#beforeSync)
-      this.#beforeSync = undefined
+    if (gathered.batch.size > 0) {
+      this.failpoints.pass('coordinator.batch.writing')
+      this.#oracle.writes(gathered.batch, this.disk)
+      this.#disk.write(gathered.batch)
     }
     this.process.later(gathered.batch.size === 0 ? 0 : this.#world.between(1, 15), () => {
-      this.#write(gathered.batch)
+      this.#synced(gathered)
       this.#underWay = undefined
       if (!this.#planted.speaksFirst) this.#perform(gathered.effects)
+      this.failpoints.pass('coordinator.batch.performed')
       this.#flush()
     })
   }
 
-  #write(batch: Batch): void {
-    this.#oracle.writes(batch, this.disk)
-    apply(this.disk, batch)
+  #synced({ batch }: Gathering): void {
+    if (batch.size === 0) return
+    if (!this.#planted.skipsSync) this.#disk.sync()
+    this.failpoints.pass('coordinator.batch.synced')
+  }
+
+  /** Row by row in the background, and the job's own row last: a start that finds it goes on. */
+  #purge(uid: JobUid): void {
+    this.failpoints.pass('coordinator.purge.begun')
+    const prefixes = taskPrefixes(uid)
+    const rows = this.#disk.keys().filter((key) => prefixes.some((prefix) => key.startsWith(prefix)))
+    const own = [jobKey(uid)]
+    const [first, last] = this.#planted.purgesJobFirst ? [own, rows] : [rows, own]
+    for (const key of first) this.#disk.write(new Map([[key, undefined]]))
+    this.process.later(this.#world.between(1, 500), () => {
+      this.failpoints.pass('coordinator.purge.cleared')
+      for (const key of last) this.#disk.write(new Map([[key, undefined]]))
+      this.process.later(this.#world.between(1, 10), () => this.#disk.sync())
+    })
   }
 
   // --- effects ---------------------------------------------------------------------------------------------------
 
   #perform(effects: readonly Effect[]): void {
     this.#oracle.performs(effects, this.disk)
-    for (const effect of effects) this.#do(effect)
+    for (const effect of effects) {
+      this.#do(effect)
+      this.failpoints.pass('coordinator.effect.performed')
+    }
   }
 
   #do(effect: Effect): void {
@@ -260,7 +284,7 @@ export class SimCoordinator {
         if (effect.replyTo !== undefined) return this.#reply(effect.replyTo, effect)
         return this.#tell(effect.peer, (worker, connection) => worker.grant(connection, this.#filled(effect)))
       case 'purge':
-        return purgeRows(this.disk, effect.jobUid)
+        return this.#purge(effect.jobUid)
       case 'beat':
         return this.#tell(effect.peer, (worker, connection) => worker.beat(connection, effect.sentAt))
       case 'stop':
@@ -324,4 +348,13 @@ export class SimCoordinator {
     }
     return { grants, jobs: effect.jobs, held: effect.held }
   }
+}
+
+/** A disk that keeps some rows of a batch and loses others. */
+function tear(disk: CrashDisk, world: World): readonly unknown[] {
+  const lost = disk.crash(world.random())
+  const [first] = lost
+  if (first !== undefined) disk.write(new Map([...first].filter(() => world.chance(0.5))))
+  disk.sync()
+  return lost
 }

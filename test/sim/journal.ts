@@ -1,7 +1,13 @@
-/** A worker's journal on a simulated disk: a crash loses what was not synced. */
+/**
+ * A worker's journal, after node/journal.ts: rows are gathered and go down together, and a batch is synced only if somebody
+ * must be able to rely on it. On a disk where a crash loses what was not synced.
+ */
+import { decode, encode } from '../../protocols/codec.ts'
 import { type Attempt, attemptKey } from '../../protocols/ids.ts'
 import type { Outcome } from '../../protocols/model/task.ts'
 import type { Reservation } from '../../protocols/pools.ts'
+import { type Batch, CrashDisk } from '../support/stores/crash-disk.ts'
+import type { Failpoints } from './failpoints.ts'
 import type { Process, World } from './world.ts'
 
 interface Finished {
@@ -10,85 +16,119 @@ interface Finished {
   outcome: Outcome
 }
 
-interface Write {
-  write: () => void
-  isOutcome: boolean
-  then?: () => void
-}
-
 export class SimJournal {
-  /** What is on the disk. */
-  incarnation = 0
-  ownerEpoch = 0
-  readonly reservations = new Map<number, Reservation>()
-  readonly finished = new Map<string, Finished>()
+  readonly #disk = new CrashDisk()
   readonly #world: World
   readonly #process: Process
-  #pending: Write[] = []
-  #syncing = false
-  #beforeSync: (() => void) | undefined
+  readonly #failpoints: Failpoints
+  #next = new Map<string, Uint8Array | undefined>()
+  #sync = false
+  #then: (() => void)[] = []
+  #underWay = false
 
-  constructor(world: World, process: Process) {
+  constructor(world: World, process: Process, failpoints: Failpoints) {
     this.#world = world
     this.#process = process
+    this.#failpoints = failpoints
   }
 
-  /** A start of the worker: its incarnation is on the disk before it is said. */
+  get incarnation(): number {
+    return (this.#read('incarnation') as number | undefined) ?? 0
+  }
+
+  get ownerEpoch(): number {
+    return (this.#read('ownerEpoch') as number | undefined) ?? 0
+  }
+
+  get reservations(): Reservation[] {
+    return this.#all('reservation/') as Reservation[]
+  }
+
+  get finished(): Finished[] {
+    return this.#all('finished/') as Finished[]
+  }
+
+  #read(key: string): unknown {
+    const value = this.#disk.get(key)
+    return value === undefined ? undefined : decode(value)
+  }
+
+  #all(prefix: string): unknown[] {
+    const keys = this.#disk.keys().filter((key) => key.startsWith(prefix))
+    return keys.map((key) => this.#read(key))
+  }
+
+  /** A start of the worker: its number is on the disk before it is said. */
   open(): void {
-    this.incarnation += 1
-    this.#pending = []
-    this.#syncing = false
-  }
-
-  /** Called when the next outcome waits for its sync. */
-  beforeSync(act: () => void): void {
-    this.#beforeSync = act
+    this.#disk.write(new Map([['incarnation', encode(this.incarnation + 1)]]))
+    this.#disk.sync()
+    this.#next = new Map()
+    this.#sync = false
+    this.#then = []
+    this.#underWay = false
+    this.#failpoints.pass('journal.start.counted')
   }
 
   crash(): void {
-    if (this.#pending.some((entry) => entry.isOutcome)) this.#world.faults.lostOutcomes += 1
-    this.#pending = []
+    const lost: Batch[] = [...this.#disk.crash(this.#world.random()), this.#next]
+    const isOutcome = ([key, value]: [string, unknown]) => key.startsWith('finished/') && value !== undefined
+    if (lost.some((batch) => [...batch].some(isOutcome))) this.#world.faults.lostOutcomes += 1
   }
 
   keep(item: Finished): void {
-    this.#write({ write: () => this.finished.set(attemptKey(item.attempt), item), isOutcome: true })
+    this.#failpoints.pass('journal.outcome.given')
+    this.#write(`finished/${attemptKey(item.attempt)}`, item)
   }
 
+  /** Not synced: after a crash the outcome is reported once more (L4). */
   acknowledge(attempt: Attempt): void {
-    this.#write({ write: () => this.finished.delete(attemptKey(attempt)), isOutcome: false })
+    this.#next.set(`finished/${attemptKey(attempt)}`, undefined)
+    this.#flushLater()
   }
 
   reserve(reservation: Reservation, then: () => void): void {
-    this.#write({ write: () => this.reservations.set(reservation.reservationId, reservation), isOutcome: false, then })
-  }
-
-  release(reservationId: number): void {
-    this.#write({ write: () => this.reservations.delete(reservationId), isOutcome: false })
-  }
-
-  obeyed(ownerEpoch: number): void {
-    this.#write({
-      write: () => {
-        this.ownerEpoch = ownerEpoch
-      },
-      isOutcome: false,
+    this.#failpoints.pass('worker.node.reserved')
+    this.#write(`reservation/${reservation.reservationId}`, reservation, () => {
+      this.#failpoints.pass('worker.node.written')
+      then()
     })
   }
 
-  #write(entry: Write): void {
-    this.#pending.push(entry)
-    if (entry.isOutcome && this.#beforeSync !== undefined) {
-      this.#process.later(0, this.#beforeSync)
-      this.#beforeSync = undefined
-    }
-    if (this.#syncing) return
-    this.#syncing = true
-    this.#process.later(this.#world.between(1, 10), () => {
-      this.#syncing = false
-      const entries = this.#pending
-      this.#pending = []
-      for (const { write } of entries) write()
-      for (const { then } of entries) then?.()
+  release(reservationId: number): void {
+    this.#failpoints.pass('worker.node.released')
+    this.#write(`reservation/${reservationId}`, undefined)
+  }
+
+  obeyed(ownerEpoch: number): void {
+    this.#failpoints.pass('journal.epoch.given')
+    this.#write('ownerEpoch', ownerEpoch, () => this.#failpoints.pass('journal.epoch.written'))
+  }
+
+  #write(key: string, value: unknown, then?: () => void): void {
+    this.#next.set(key, value === undefined ? undefined : encode(value))
+    this.#sync = true
+    if (then !== undefined) this.#then.push(then)
+    this.#flushLater()
+  }
+
+  #flushLater(): void {
+    if (this.#underWay) return
+    this.#underWay = true
+    this.#process.later(this.#world.between(1, 5), () => {
+      this.#failpoints.pass('journal.batch.writing')
+      this.#disk.write(this.#next)
+      const sync = this.#sync
+      const then = this.#then
+      this.#next = new Map()
+      this.#sync = false
+      this.#then = []
+      this.#process.later(sync ? this.#world.between(1, 5) : 0, () => {
+        if (sync) this.#disk.sync()
+        this.#underWay = false
+        if (this.#next.size > 0) this.#flushLater()
+        this.#failpoints.pass('journal.batch.synced')
+        for (const act of then) act()
+      })
     })
   }
 }

@@ -2,7 +2,7 @@
 
 import type { Effect, Event } from '../../coordinator/events.ts'
 import { minWindowMs } from '../../coordinator/lease.ts'
-import { jobKey, type StatusRow } from '../../coordinator/rows.ts'
+import { jobKey, type StatusRow, taskPrefixes } from '../../coordinator/rows.ts'
 import type { Lease, State } from '../../coordinator/state.ts'
 import { lookUp } from '../../coordinator/task-book.ts'
 import { decode } from '../../protocols/codec.ts'
@@ -114,6 +114,20 @@ export class Oracle {
       must(
         same || again,
         () => `L5: ${uid}/${task} was shown as completed (${result}, epoch ${epoch}) and is ${row?.state} at ${row?.epoch}`,
+      )
+    }
+  }
+
+  /** Once nothing is going on: every row of a task belongs to a job that is there. */
+  checkLeftovers(disk: Rows): void {
+    const kept = new Set<string>()
+    for (const key of disk.keys()) if (key.startsWith('job/')) for (const prefix of taskPrefixes(Number(key.slice(4)))) kept.add(prefix)
+    const known = taskPrefixes(1).map((prefix) => prefix.slice(0, prefix.indexOf('/') + 1))
+    for (const key of disk.keys()) {
+      if (!known.some((prefix) => key.startsWith(prefix))) continue
+      must(
+        [...kept].some((prefix) => key.startsWith(prefix)),
+        () => `leftover: the row ${key} is of no job`,
       )
     }
   }

@@ -19,6 +19,12 @@ export interface Planted {
   speaksFirst?: boolean
   /** What a machine thinks that it lends. */
   lends?: (capacity: Capacity) => Capacity
+  /** The disk says that it has synced, and has not. */
+  skipsSync?: boolean
+  /** A crash may leave a part of a batch on the disk. */
+  tearsBatches?: boolean
+  /** The own row of a deleted job goes before those of its tasks. */
+  purgesJobFirst?: boolean
   /** A worker keeps unstarted grants when its session ends. */
   keepsUnstarted?: boolean
 }
@@ -95,6 +101,9 @@ export const bugs: Record<string, Planted> = {
     lends: (capacity) => ({ ...capacity, cores: capacity.cores * 2, memoryMiB: capacity.memoryMiB * 2 }),
   },
   'starts what was granted in a session before': { keepsUnstarted: true },
+  'answers before its disk has synced': { skipsSync: true },
+  'finds a part of a batch after a crash': { tearsBatches: true },
+  'forgets a deleted job before its tasks are gone': { purgesJobFirst: true },
   'forgets to write the row of an array': {
     effects: (effects) => effects.filter((effect) => effect.kind !== 'put' || !effect.key.startsWith('arry/')),
   },

@@ -2,6 +2,7 @@
 import type { Unit } from '../../node/worker/units.ts'
 import type { Attempt } from '../../protocols/ids.ts'
 import type { Report, Verdict } from '../../protocols/leases.ts'
+import type { Failpoints } from './failpoints.ts'
 import type { Connection } from './network.ts'
 import type { Process } from './world.ts'
 
@@ -17,6 +18,7 @@ export interface ReporterParts {
 
 export class SimReporter {
   readonly #process: Process
+  readonly #failpoints: Failpoints
   readonly #parts: ReporterParts
   #connection: Connection | undefined
   readonly #reports = new Set<Unit>()
@@ -25,8 +27,9 @@ export class SimReporter {
   #underWay = 0
   #scheduled = false
 
-  constructor(process: Process, parts: ReporterParts) {
+  constructor(process: Process, failpoints: Failpoints, parts: ReporterParts) {
     this.#process = process
+    this.#failpoints = failpoints
     this.#parts = parts
   }
 
@@ -59,6 +62,7 @@ export class SimReporter {
   }
 
   finished(unit: Unit): void {
+    this.#failpoints.pass('worker.outcome.kept')
     if (this.#connection === undefined) return
     this.#reports.add(unit)
     this.#schedule()
@@ -97,7 +101,9 @@ export class SimReporter {
     this.#underWay += 1
     const reports = batch.map((unit) => ({ attempt: unit.attempt, outcome: unit.outcome! }))
     this.#parts.call(connection, reports, (answer) => {
+      if (answer !== undefined) this.#failpoints.pass('worker.report.answered')
       for (const [index, unit] of batch.entries()) if (answer !== undefined) this.#parts.verdict(unit, answer.verdicts[index]!)
+      if (answer !== undefined) this.#failpoints.pass('worker.report.noted')
       if (this.#connection !== connection) return
       this.#underWay -= 1
       if (answer !== undefined) return this.#schedule()
@@ -107,5 +113,6 @@ export class SimReporter {
         this.#schedule()
       })
     })
+    this.#failpoints.pass('worker.report.sent')
   }
 }

@@ -4,10 +4,12 @@
  */
 
 import { explainTask } from '../../coordinator/explain.ts'
-import type { JobRow } from '../../coordinator/rows.ts'
+import { type JobRow, specPrefix, taskOfKey } from '../../coordinator/rows.ts'
 import { liveEntries } from '../../coordinator/task-book.ts'
 import { decode } from '../../protocols/codec.ts'
+import { readStatus } from '../support/rows.ts'
 import { SimCoordinator } from './coordinator.ts'
+import { coordinatorFailpoints, type SimFailpoint, workerFailpoints } from './failpoints.ts'
 import { Network } from './network.ts'
 import { Oracle } from './oracle.ts'
 import type { Planted } from './planted.ts'
@@ -15,7 +17,7 @@ import type { Gangs } from './programs.ts'
 import { Submitter } from './submitter.ts'
 import { SimWorker } from './worker.ts'
 import { makeWorkload } from './workload.ts'
-import { type FaultCounts, Violation, World } from './world.ts'
+import { type FaultCounts, type Process, Violation, World } from './world.ts'
 
 /** How long faults happen. */
 const hostileMs = 60_000
@@ -66,6 +68,7 @@ function runWorld(world: World, planted: Planted): void {
   world.run(world.now + hostileMs)
   oracle.checkDisk(coordinator.disk)
   world.hostile = false
+  for (const { failpoints } of [coordinator, ...workers]) failpoints.disarm()
   network.heal()
   if (!coordinator.process.isUp) coordinator.start()
   for (const worker of workers) if (!worker.process.isUp) worker.start()
@@ -81,6 +84,9 @@ function runWorld(world: World, planted: Planted): void {
   const open = openJobs(coordinator)
   if (open.length > 0) throw new Violation(`liveness: ${open.length} jobs did not end; ${describe(coordinator, open[0]!, world.now)}`)
   if (!submitters.every((submitter) => submitter.isDone)) throw new Violation('liveness: a submitter was never answered')
+  // What is deleted goes in the background.
+  world.run(world.now + 5000)
+  oracle.checkLeftovers(coordinator.disk)
 }
 
 function openJobs(coordinator: SimCoordinator): JobRow[] {
@@ -100,16 +106,24 @@ function describe(coordinator: SimCoordinator, row: JobRow, now: number): string
     const lease = task.lease?.members.map((member) => member.machine.peer).join()
     return `of ${row.spec.id}: ${why?.summary} ${why?.details.join(' ')} (epoch ${task.epoch}, lease ${lease ?? 'none'})`
   }
+  // One that has not had its turn is in the job's roll only.
+  for (const key of coordinator.disk.keys()) {
+    const why =
+      job !== undefined && key.startsWith(specPrefix(row.uid)) ? explainTask(coordinator.state, job, taskOfKey(key), now) : undefined
+    if (why !== undefined && readStatus(coordinator.disk, row.uid, taskOfKey(key))?.state !== 'completed')
+      return `of ${row.spec.id}: ${why.summary} ${why.details.join(' ')}`
+  }
   return `${row.spec.id} has no open task`
 }
 
 /** Faults at random times, as long as the world is hostile. */
 function unleash(world: World, network: Network, coordinator: SimCoordinator, workers: SimWorker[]): void {
-  const kinds = [cut, partition, pauseWorker, pauseCoordinator, crashWorker, crashCoordinator, drain]
+  const ends = [crashWorker, crashCoordinator, failWorker, failWorker, failCoordinator, failCoordinator]
+  const kinds = [cut, partition, pauseWorker, pauseCoordinator, drain, ...ends]
   const next = () => {
     if (!world.hostile) return
-    world.pick(kinds)({ world, network, coordinator, worker: world.pick(workers) })
     world.after(world.between(200, 4000), next)
+    world.pick(kinds)({ world, network, coordinator, worker: world.pick(workers) })
   }
   world.after(world.between(500, 3000), next)
 }
@@ -156,14 +170,42 @@ function pauseCoordinator({ world, coordinator }: Target): void {
 function crashWorker({ world, worker }: Target): void {
   if (!worker.process.isUp) return
   const downMs = world.chance(0.2) ? world.between(10_000, 40_000) : world.between(300, 5000)
-  const crash = () => {
-    if (!worker.process.isUp || !world.hostile) return
-    world.faults.crashWorker += 1
-    world.say(`${world.now} crash ${worker.name}`)
-    restartLater(world, worker, downMs)
-  }
-  if (world.chance(0.5)) crash()
-  else worker.journal.beforeSync(crash)
+  world.faults.crashWorker += 1
+  world.say(`${world.now} crash ${worker.name}`)
+  restartLater(world, worker, downMs)
+}
+
+/** It dies at one of its failpoints, when it comes there. */
+function failWorker({ world, worker }: Target): void {
+  const name = world.pick(workerFailpoints)
+  const downMs = world.chance(0.2) ? world.between(10_000, 40_000) : world.between(300, 5000)
+  worker.failpoints.arm(name, 1, () => dieAt(world, name, worker.process, () => restartLater(world, worker, downMs)))
+}
+
+function failCoordinator({ world, coordinator }: Target): void {
+  const name = world.pick(coordinatorFailpoints)
+  const isCommon = name.startsWith('coordinator.batch.') || name === 'coordinator.effect.performed'
+  const passings = isCommon ? world.between(1, 20) : 1
+  coordinator.failpoints.arm(name, passings, () =>
+    dieAt(world, name, coordinator.process, () => endCoordinator(world, coordinator, world.between(100, 6000))),
+  )
+}
+
+/** There, or a moment later: then what it said is on its way, and its disk at work. True when it is dead now. */
+function dieAt(world: World, name: SimFailpoint, process: Process, die: () => void): boolean {
+  world.diedAt(name)
+  world.say(`${world.now} ${name}: the process dies`)
+  const isNow = world.chance(0.5)
+  if (isNow) die()
+  else process.later(world.between(0, 12), die)
+  return isNow
+}
+
+function endCoordinator(world: World, coordinator: SimCoordinator, downMs: number): void {
+  coordinator.crash()
+  world.after(downMs, () => {
+    if (!coordinator.process.isUp) coordinator.start()
+  })
 }
 
 function restartLater(world: World, worker: SimWorker, ms: number): void {
@@ -175,18 +217,9 @@ function restartLater(world: World, worker: SimWorker, ms: number): void {
 
 function crashCoordinator({ world, coordinator }: Target): void {
   if (!coordinator.process.isUp) return
-  const downMs = world.between(100, 6000)
-  const crash = () => {
-    if (!coordinator.process.isUp || !world.hostile) return
-    world.faults.crashCoordinator += 1
-    world.say(`${world.now} crash the coordinator`)
-    coordinator.crash()
-    world.after(downMs, () => {
-      if (!coordinator.process.isUp) coordinator.start()
-    })
-  }
-  if (world.chance(0.4)) crash()
-  else coordinator.beforeSync(crash)
+  world.faults.crashCoordinator += 1
+  world.say(`${world.now} crash the coordinator`)
+  endCoordinator(world, coordinator, world.between(100, 6000))
 }
 
 /** Its owner takes the machine down: what runs may end first, for a while. */

@@ -16,6 +16,7 @@ import { checkCapacity } from './capacity.ts'
 import { ClaimPlan } from './claim-plan.ts'
 import { SimClaimer } from './claimer.ts'
 import type { ClaimAnswer, SimCoordinator, WorkerEnd } from './coordinator.ts'
+import { Failpoints } from './failpoints.ts'
 import { SimJournal } from './journal.ts'
 import type { Connection } from './network.ts'
 import { outcomeOf, planOf } from './plan.ts'
@@ -38,6 +39,7 @@ export class SimWorker implements WorkerEnd {
   readonly peer: string
   readonly name: string
   readonly process: Process
+  readonly failpoints = new Failpoints()
   readonly journal: SimJournal
   readonly #parts: WorkerParts
   readonly #description: MachineDescription
@@ -64,7 +66,7 @@ export class SimWorker implements WorkerEnd {
     this.#description = description
     this.#skewMs = skewMs
     this.process = new Process(parts.world)
-    this.journal = new SimJournal(parts.world, this.process)
+    this.journal = new SimJournal(parts.world, this.process, this.failpoints)
     this.#caller = { ...parts, process: this.process, isCurrent: (connection) => this.#connection === connection }
     this.#programs = new Programs(parts.world, this.process, parts.gangs, name, {
       running: (unit) => {
@@ -80,7 +82,7 @@ export class SimWorker implements WorkerEnd {
       call: (connection, body, answer) => call(this.#caller, connection, 'claim', body, body.waitMs + 30_000, answer),
       nextId: (n) => `${this.journal.incarnation}.${n}`,
     })
-    this.#reporter = new SimReporter(this.process, {
+    this.#reporter = new SimReporter(this.process, this.failpoints, {
       verdict: (unit, verdict) => this.#verdict(unit as SimUnit, verdict),
       call: (connection, body, answer) => call(this.#caller, connection, 'report', body, 30_000, answer),
       note: (connection, note) => {
@@ -113,9 +115,9 @@ export class SimWorker implements WorkerEnd {
     this.#contactAt = this.#heardAt = this.#now()
     const { capacity } = this.#description
     this.#ledger = new Ledger(this.#parts.planted.lends?.(capacity) ?? capacity, this.journal.ownerEpoch)
-    for (const reservation of this.journal.reservations.values())
+    for (const reservation of this.journal.reservations)
       if (!this.#ledger.restore(reservation)) this.journal.release(reservation.reservationId)
-    for (const { attempt, nodeId, outcome } of this.journal.finished.values())
+    for (const { attempt, nodeId, outcome } of this.journal.finished)
       this.#units.add({ key: attemptKey(attempt), attempt, nodeId, phase: 'finished', outcome, slots: 0, demand: noDemand, passed: 0 })
     this.#claimer.disconnect()
     this.#reporter.disconnect()

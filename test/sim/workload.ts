@@ -53,18 +53,31 @@ export function makeWorkload(world: World): Workload {
     endedArray,
     inParts,
   ]
-  return { machines, scripts: [...pools(world), ...makers.map((make) => make(world, names))] }
+  return { machines, scripts: [...pools(world, names), ...makers.map((make) => make(world, names))] }
+}
+
+/** How much larger than usual pools and gangs are. */
+function scaleOf(machines: number): number {
+  return Math.max(1, Math.floor(machines / 6))
+}
+
+/** Most meshes are small, where every machine matters; a few are as large as the simulation can take. */
+function machineCount(world: World): number {
+  const share = world.random()
+  if (share < 0.85) return world.between(5, 8)
+  if (share < 0.97) return world.between(9, 24)
+  return share < 0.995 ? world.between(25, 60) : world.between(61, 200)
 }
 
 function makeMachines(world: World): MachineDescription[] {
-  const count = world.between(3, 5)
+  const count = machineCount(world)
   return Array.from({ length: count }, (_, i) => {
     // The first stays large and dedicated, so that nothing waits for capacity that no machine has.
     const isLow = i > 2 && world.chance(0.5)
     return {
       name: `w${i + 1}`,
       class: isLow ? 'low-priority' : 'dedicated',
-      capacity: { cores: i === 0 ? 8 : world.between(3, 5), memoryMiB: 16_384, gpus: 0 },
+      capacity: { cores: i === 0 ? 2 + 6 * scaleOf(count) : world.between(3, 5), memoryMiB: 16_384, gpus: 0 },
       diskFreeMiB: 10_000,
       labels: (i === 0 ? { site: 'cellar' } : {}) as Labels,
       os: 'linux',
@@ -102,7 +115,9 @@ function many(world: World, low: number, high: number, make: (id: string) => Tas
 
 const endless = { constraints: { maxTaskRetryCount: -1 } }
 
-function pools(world: World): Script[] {
+function pools(world: World, names: string[]): Script[] {
+  // Larger meshes have larger pools, and gangs that span them.
+  const scale = scaleOf(names.length)
   const size = { vmSize: 'cores=1,memory=1GiB' }
   const options: DeallocationOption[] = ['requeue', 'terminate', 'taskcompletion']
   const resize = (targetDedicatedNodes: number): Script[number] => ({
@@ -110,21 +125,21 @@ function pools(world: World): Script[] {
     request: { kind: 'resizePool', poolId: 'resized', targetDedicatedNodes, nodeDeallocationOption: world.pick(options) },
   })
   return [
-    [{ waitMs: 0, request: pool({ id: 'gangs', ...size, targetDedicatedNodes: 3, enableInterNodeCommunication: true }) }],
+    [{ waitMs: 0, request: pool({ id: 'gangs', ...size, targetDedicatedNodes: 3 * scale, enableInterNodeCommunication: true }) }],
     [
       { waitMs: 0, request: pool({ id: 'resized', ...size, targetDedicatedNodes: 2, taskSlotsPerNode: 2 }) },
       resize(0),
-      resize(3),
+      resize(3 * scale),
       resize(1),
     ],
   ]
 }
 
-function small(world: World): Script {
+function small(world: World, names: string[]): Script {
   return job(
     world,
     { id: 'small' },
-    many(world, 20, 60, (id) => task(id, { ms: world.between(10, 300) })),
+    many(world, 20, Math.max(60, 4 * names.length), (id) => task(id, { ms: world.between(10, 300) })),
   )
 }
 
@@ -168,9 +183,14 @@ function layered(world: World): Script {
   return job(world, { id: 'layered', usesTaskDependencies: true, ...endless }, [named, last, ...second, ...first])
 }
 
-function gangs(world: World): Script {
+function gangs(world: World, names: string[]): Script {
+  const largest = 3 * scaleOf(names.length)
   const gang = (size: number) => ({ multiInstanceSettings: { numberOfInstances: size, coordinationCommandLine: 'start' } })
-  const groups = many(world, 2, 4, (id) => task(`g${id}`, { ms: world.between(500, 6000), ends: 'flaky' }, gang(world.between(1, 3))))
+  const groups = many(world, 2, 4, (id) => {
+    const size = world.between(1, world.chance(0.7) ? 3 : largest)
+    // Of many members that each fail now and then one always does.
+    return task(`g${id}`, { ms: world.between(500, 6000), ends: size <= 3 ? 'flaky' : 'well' }, gang(size))
+  })
   const beside = many(world, 5, 15, (id) => task(id, { ms: world.between(100, 2000) }))
   return job(world, { id: 'gangs', poolId: 'gangs', ...endless }, [...groups, ...beside])
 }

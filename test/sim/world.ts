@@ -1,4 +1,5 @@
 /** The simulated world: one clock, one source of chance, and a count of each fault that happened. */
+import { coordinatorFailpoints, Died, type SimFailpoint, workerFailpoints } from './failpoints.ts'
 
 export const faultNames = [
   'delay',
@@ -11,6 +12,8 @@ export const faultNames = [
   'crashCoordinator',
   'lostRows',
   'lostOutcomes',
+  ...coordinatorFailpoints,
+  ...workerFailpoints,
 ] as const
 export type FaultName = (typeof faultNames)[number]
 export type FaultCounts = Record<FaultName, number>
@@ -75,6 +78,11 @@ export class World {
     return true
   }
 
+  /** A process died at a failpoint. */
+  diedAt(name: SimFailpoint): void {
+    this.faults[name] += 1
+  }
+
   after(ms: number, act: () => void): void {
     const entry = { time: this.now + Math.max(0, ms), seq: this.#seq++, act }
     const heap = this.#heap
@@ -93,7 +101,12 @@ export class World {
     for (let next = this.#heap[0]; next !== undefined && next.time <= end; next = this.#heap[0]) {
       this.#pop()
       this.now = next.time
-      next.act()
+      try {
+        next.act()
+      } catch (error) {
+        // A process died in the middle of it.
+        if (!(error instanceof Died)) throw error
+      }
       if (done()) return
     }
     this.now = end
