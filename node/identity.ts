@@ -4,7 +4,7 @@
  * names it, never a reason for a new identity.
  */
 import { createHash } from 'node:crypto'
-import { chmod, mkdir, rm } from 'node:fs/promises'
+import { chmod, mkdir, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import {
   generateKeyPair,
@@ -39,6 +39,8 @@ const keyFile = { name: 'key', kind: 'batchmesh/machine-key/1' }
 const rootKeyFile = { name: 'root-key', kind: 'batchmesh/root-key/1' }
 const membershipFile = { name: 'membership', kind: 'batchmesh/membership/1' }
 const revocationsFile = { name: 'revocations', kind: 'batchmesh/revocations/1' }
+/** There while a mesh is being founded: keys beside it that belong to no mesh are not yet anybody's. */
+const foundingFile = { name: 'founding', kind: 'batchmesh/founding/1' }
 const registryFile = { name: 'registry', kind: 'batchmesh/registry/1' }
 
 const membershipSchema = z.object({
@@ -118,7 +120,9 @@ export async function found(dataDir: string, options: { name?: string; now?: () 
   const now = (options.now ?? Date.now)()
   const { peer } = await machineKey(dataDir)
   const dir = identityDir(dataDir)
-  if ((await readKey(dir, rootKeyFile)) !== undefined) throw missing(dir, membershipFile.name)
+  const brokeOff = (await readSealed(join(dir, foundingFile.name), foundingFile.kind, z.boolean())) === true
+  if (!brokeOff && (await readKey(dir, rootKeyFile)) !== undefined) throw missing(dir, membershipFile.name)
+  await writeSealed(join(dir, foundingFile.name), foundingFile.kind, true)
   const rootKey = await generateKeyPair('Ed25519')
   const rootPublicKey = publicKeyToProtobuf(rootKey.publicKey)
   const mesh = meshIdOf(rootPublicKey)
@@ -131,6 +135,7 @@ export async function found(dataDir: string, options: { name?: string; now?: () 
   failpoint('founding.registry.saved')
   // Last: only with this file the directory belongs to a mesh.
   await saveMembership(dir, { mesh, rootPublicKey, founder: peer, founderAddresses: [], certificate })
+  await rm(join(dir, foundingFile.name))
   return (await load(dataDir))!
 }
 
@@ -147,6 +152,12 @@ export async function machineKey(dataDir: string): Promise<MachineKey> {
     await writeSealed(join(dir, keyFile.name), keyFile.kind, privateKeyToProtobuf(privateKey))
   }
   return { privateKey, peer: peerIdFromPrivateKey(privateKey).toString() }
+}
+
+/** Removes what writes that broke off have left. Only while no other process uses the directory. */
+export async function sweepIdentity(dataDir: string): Promise<void> {
+  const dir = identityDir(dataDir)
+  for (const name of await readdir(dir).catch((): string[] => [])) if (name.endsWith('.tmp')) await rm(join(dir, name), { force: true })
 }
 
 /** Whether this machine has made its key. */

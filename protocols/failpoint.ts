@@ -27,7 +27,6 @@ export const failpoints = {
   'coordinator.purge.released': 'its outputs are not pinned any more; its own row is there',
   'coordinator.restore.added': 'rows of a backup are written; it is no database yet',
   'coordinator.restore.finished': 'the restored database is complete; it is not in its place',
-  'restore.place.moved': 'a part of what is restored is in its place; the identity may not be',
 
   'journal.start.counted': 'the number of this start is on the disk; nobody heard it',
   'journal.batch.writing': 'outcomes, reservations or acknowledgements are gathered; they are not written',

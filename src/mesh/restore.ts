@@ -12,7 +12,6 @@ import { identityFiles } from '../../node/identity.ts'
 import { layoutOf } from '../../node/layout.ts'
 import { renewFounder } from '../../node/restored-identity.ts'
 import { MeshError } from '../../protocols/errors.ts'
-import { failpoint } from '../../protocols/failpoint.ts'
 import { controlSocketPath } from '../config.ts'
 import { openBackup } from './backup-file.ts'
 import { settingsFile } from './settings.ts'
@@ -115,7 +114,6 @@ async function moveIn(dataDir: string, staging: string): Promise<void> {
           if (error.code !== 'ENOENT' || name !== settingsFile) throw error
         },
       )
-      failpoint('restore.place.moved')
     }
   } catch (error) {
     for (const path of moved) await rm(path, { recursive: true, force: true })

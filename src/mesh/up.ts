@@ -7,7 +7,7 @@ import { openLevelStore } from '../../coordinator/store.ts'
 import { openControl } from '../../node/control-proxy.ts'
 import { type ControlSocket, refuseSecondNode, serveControlSocket } from '../../node/control-socket.ts'
 import { enrol } from '../../node/enrol.ts'
-import { found, type Identity, load } from '../../node/identity.ts'
+import { found, type Identity, load, sweepIdentity } from '../../node/identity.ts'
 import { layoutOf } from '../../node/layout.ts'
 import { acceptLocal, taskUser } from '../../node/local.ts'
 import { Membership } from '../../node/membership.ts'
@@ -29,6 +29,7 @@ export async function startNode(options: UpOptions): Promise<RunningNode> {
   const logger = loggerOf(options.log)
   // Before anything is written: a second node here would also ask for a second membership.
   await refuseSecondNode(controlSocketPath(options.dataDir))
+  await sweepIdentity(options.dataDir)
   const { identity, how } = await identify(options, logger)
   let started: Running | undefined
   try {

@@ -3,9 +3,9 @@
 import { type JobSpec, type JobSpecInput, jobSpecSchema } from '../../protocols/model/job.ts'
 import type { MachineDescription } from '../../protocols/model/machine.ts'
 import { type DeallocationOption, type PoolSpec, type PoolSpecInput, poolSpecSchema } from '../../protocols/model/pool.ts'
-import type { Labels } from '../../protocols/model/resources.ts'
 import { type TaskSpec, type TaskSpecInput, taskSpecSchema } from '../../protocols/model/task.ts'
 import { type TaskArray, type TaskArrayInput, taskArraySchema } from '../../protocols/model/task-array.ts'
+import { makeMachines, scaleOf } from './machines.ts'
 import { commandOf, type Plan } from './plan.ts'
 import type { World } from './world.ts'
 
@@ -54,40 +54,6 @@ export function makeWorkload(world: World): Workload {
     inParts,
   ]
   return { machines, scripts: [...pools(world, names), ...makers.map((make) => make(world, names))] }
-}
-
-/** How much larger than usual pools and gangs are. */
-function scaleOf(machines: number): number {
-  return Math.max(1, Math.floor(machines / 6))
-}
-
-/** Most meshes are small, where every machine matters; a few are as large as the simulation can take. */
-function machineCount(world: World): number {
-  const share = world.random()
-  if (share < 0.85) return world.between(5, 8)
-  if (share < 0.97) return world.between(9, 24)
-  return share < 0.995 ? world.between(25, 60) : world.between(61, 200)
-}
-
-function makeMachines(world: World): MachineDescription[] {
-  const count = machineCount(world)
-  return Array.from({ length: count }, (_, i) => {
-    // The first stays large and dedicated, so that nothing waits for capacity that no machine has.
-    const isLow = i > 2 && world.chance(0.5)
-    return {
-      name: `w${i + 1}`,
-      class: isLow ? 'low-priority' : 'dedicated',
-      capacity: { cores: i === 0 ? 2 + 6 * scaleOf(count) : world.between(3, 5), memoryMiB: 16_384, gpus: 0 },
-      diskFreeMiB: 10_000,
-      labels: (i === 0 ? { site: 'cellar' } : {}) as Labels,
-      os: 'linux',
-      arch: 'x64',
-      version: '0',
-      isolation: 'process-group',
-      addresses: [],
-      nodeRootDir: '/tmp',
-    } satisfies MachineDescription
-  })
 }
 
 function pool(spec: PoolSpecInput): Request {
