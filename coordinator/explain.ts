@@ -17,6 +17,7 @@ import {
   type TaskClass,
   type Waiter,
 } from './state.ts'
+import { describeSuspect, isSuspect } from './suspects.ts'
 import { liveTask, lookUp } from './task-book.ts'
 
 export interface Explanation {
@@ -132,6 +133,7 @@ function obstacle(state: State, node: Node, task: Task): string {
   if (!fits(wholeOf(node), slots, demand)) return `${name}: too small (${sizeText(wholeOf(node))}, ${many(wholeOf(node).slots, 'slot')})`
   if (isExcluded(state, task.job, task.class, machine))
     return `${name}: left out, ${task.job.row.excluded.find((entry) => entry.machine === machine.peer)?.reason}`
+  if (isSuspect(state, task.job, task.class, machine)) return `${name}: ${describeSuspect(task.job, machine)}`
   if (node.heldFor !== undefined) return `${name}: held for ${node.heldFor.name ?? node.heldFor.id}`
   const { kept } = node.pool
   if (kept?.node === node && kept.queue !== task.job.queues.get(task.class.key))

@@ -69,11 +69,19 @@ export function isExcluded(state: State, job: Job, kind: TaskClass, machine: Mac
   return job.excluded.has(machine.peer) && othersCan(state, job, kind, machine)
 }
 
-function othersCan(state: State, job: Job, kind: TaskClass, machine: Machine): boolean {
+/** Whether other machines could run such a task now, besides those that are left out for the job, or `without`. */
+export function othersCan(
+  state: State,
+  job: Job,
+  kind: TaskClass,
+  machine: Machine,
+  without: (other: Machine) => boolean = () => false,
+): boolean {
   let needed = Math.max(1, kind.gang)
   for (const node of poolOf(state, job)?.nodes.values() ?? []) {
     const other = node.machine
     if (other === machine || !node.ready || other.session === 0 || other.draining || job.excluded.has(other.peer)) continue
+    if (without(other)) continue
     if (!fits(wholeOf(node), kind.slots, kind.demand) || !suits(other, kind)) continue
     needed -= 1
     if (needed === 0) return true

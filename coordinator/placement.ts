@@ -12,6 +12,7 @@ import { isExcluded } from './missing-program.ts'
 import { queuedIn, shift } from './queue.ts'
 import { suits, wholeOf } from './room.ts'
 import type { Job, Kept, Node, Pool, State, Task, TaskClass } from './state.ts'
+import { allowance, isSuspect } from './suspects.ts'
 import { keepIfAged, keptOn } from './wide.ts'
 
 /** A gang that has waited this long stops others from taking the nodes it needs. */
@@ -89,7 +90,9 @@ function fill({ state, now, node, budget, picked, kept }: Plan, jobs: Job[], tak
       if (queue.class.gang > 0 || !suits(machine, queue.class)) continue
       if (kept !== undefined && job === kept.job && queue !== kept.queue) continue
       if (isExcluded(state, job, queue.class, machine)) continue
+      const allowed = isSuspect(state, job, queue.class, machine) ? allowance(state, job, machine) : Number.POSITIVE_INFINITY
       while (queue.size > 0) {
+        if (countOf(picked, job, allowed) >= allowed) break
         // What was picked for this job is leased only after the pick, so it is counted here.
         if (budget.grants <= 0 || budget.bytes <= 0) return
         if (cap > 0 && job.leased + countOf(picked, job) >= cap) break
@@ -107,7 +110,9 @@ function fill({ state, now, node, budget, picked, kept }: Plan, jobs: Job[], tak
   }
 }
 
-function countOf(picked: Task[], job: Job): number {
+/** Counts only where it matters. */
+function countOf(picked: Task[], job: Job, allowed = 0): number {
+  if (allowed === Number.POSITIVE_INFINITY) return 0
   let n = 0
   for (const task of picked) if (task.job === job) n += 1
   return n

@@ -190,6 +190,8 @@ export interface Job {
   /** Machines where some program of the job did run. */
   readonly ranOn: Set<PeerIdText>
   readonly excluded: Set<PeerIdText>
+  /** Per machine: tasks that failed there quickly in a row, and when the last one did (suspects.ts). */
+  readonly failing: Map<PeerIdText, { failures: number; at: number }>
 }
 
 export interface Node {
@@ -329,6 +331,7 @@ export function addJobToState(state: State, row: JobRow, forgotten = false): Job
     numbersDone: new Map(),
     misses: new Map(),
     ranOn: new Set(),
+    failing: new Map(),
     excluded: new Set(row.excluded.map((entry) => entry.machine)),
   }
   state.jobs.set(row.uid, job)

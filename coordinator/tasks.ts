@@ -2,6 +2,7 @@
 import { foldId } from '../protocols/ids.ts'
 import type { AttemptEnd, FailureInfo, Outcome, TaskSpec } from '../protocols/model/task.ts'
 import { depend, release } from './dependencies.ts'
+import { mayRetract, retract } from './hoards.ts'
 import { closeLease, emitChange, putStatus, ranOn, remember } from './lease.ts'
 import { machineFault, missedProgram, ranProgram } from './missing-program.ts'
 import { classOf, dequeue, enqueue, enqueueArray, enqueueEntry } from './queue.ts'
@@ -22,6 +23,7 @@ import {
   type TaskClass,
   type Waiter,
 } from './state.ts'
+import { judge } from './suspects.ts'
 import { closeTask, enroll, lookUp, makeReal, putTask, reopenTask } from './task-book.ts'
 import type { Turn } from './turn.ts'
 
@@ -75,6 +77,10 @@ export function finish(turn: Turn, task: Task, outcome: Outcome, ended: Lease | 
   if (ended === undefined) dequeue(task)
   else closeLease(turn, ended, { reason: 'the task has ended', except: member })
   const failed = outcome.exitCode !== 0 || outcome.failureInfo !== undefined
+  if (judge(turn, task, outcome, machine)) {
+    const held = [...machine.leases.values()].filter((lease) => lease.task.job === task.job && mayRetract(lease))
+    retract(turn, machine, held)
+  }
   if (!failed) {
     ranProgram(task.job, machine)
     return complete(turn, task, { outcome, ended, machine })
