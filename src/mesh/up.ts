@@ -1,6 +1,7 @@
 /** A whole node in this process: the machine's part and, where it founded the mesh, the coordinator's. Only here are both wings put together. */
-import { readdir, rm } from 'node:fs/promises'
-import { join } from 'node:path'
+import { constants } from 'node:fs'
+import { access, readdir, rm } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
 import { type Coordinator, startCoordinator } from '../../coordinator/coordinator.ts'
 import { allRows } from '../../coordinator/restored.ts'
 import { openLevelStore } from '../../coordinator/store.ts'
@@ -27,6 +28,7 @@ const firstInvitation = { roles: ['worker', 'submitter'] as ('worker' | 'submitt
 /** Starts a node; rejects with a sentence on what is wrong when it cannot be. */
 export async function startNode(options: UpOptions): Promise<RunningNode> {
   const logger = loggerOf(options.log)
+  await refuseReadOnly(options.dataDir)
   // Before anything is written: a second node here would also ask for a second membership.
   await refuseSecondNode(controlSocketPath(options.dataDir))
   await sweepIdentity(options.dataDir)
@@ -56,8 +58,34 @@ export async function startNode(options: UpOptions): Promise<RunningNode> {
     await started?.stop({ drain: false })
     // Nobody has an invitation to this mesh: the next start founds one, and says how to add a machine.
     if (how === 'founded') await forgetMesh(options.dataDir)
-    throw error
+    throw withAdvice(error)
   }
+}
+
+/** Rejects with InvalidPropertyValue where nothing can be written at the data directory, or above it while it is not there. */
+async function refuseReadOnly(dataDir: string): Promise<void> {
+  for (let path = dataDir; ; path = dirname(path)) {
+    try {
+      return await access(path, constants.W_OK | constants.X_OK)
+    } catch (error) {
+      const { code, message } = error as NodeJS.ErrnoException
+      if (code === 'ENOENT' && path !== dirname(path)) continue
+      throw new MeshError(
+        'InvalidPropertyValue',
+        `The data directory ${dataDir} cannot be written: ${message}. Make it writable, or choose another with --data.`,
+        { cause: error },
+      )
+    }
+  }
+}
+
+/** What the system's own words leave open. */
+function withAdvice(error: unknown): unknown {
+  const { code, message } = error as NodeJS.ErrnoException
+  if (code !== 'EMFILE' && code !== 'ENFILE') return error
+  return new MeshError('InternalError', `The node may not open enough files: ${message}. Raise the limit: ulimit -n 65536`, {
+    cause: error,
+  })
 }
 
 async function forgetMesh(dataDir: string): Promise<void> {
