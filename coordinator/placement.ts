@@ -90,7 +90,7 @@ function fill({ state, now, node, budget, picked, kept }: Plan, jobs: Job[], tak
       if (queue.class.gang > 0 || !suits(machine, queue.class)) continue
       if (kept !== undefined && job === kept.job && queue !== kept.queue) continue
       if (isExcluded(state, job, queue.class, machine)) continue
-      const allowed = isSuspect(state, job, queue.class, machine) ? allowance(state, job, machine) : Number.POSITIVE_INFINITY
+      const allowed = isSuspect(state, job, queue.class, machine) ? allowance(job, machine, now) : Number.POSITIVE_INFINITY
       while (queue.size > 0) {
         if (countOf(picked, job, allowed) >= allowed) break
         // What was picked for this job is leased only after the pick, so it is counted here.

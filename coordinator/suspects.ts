@@ -42,9 +42,9 @@ export function isSuspect(state: State, job: Job, kind: TaskClass, machine: Mach
   return hasFailed(job, machine) && othersCan(state, job, kind, machine, (other) => hasFailed(job, other))
 }
 
-/** How many more of the job's tasks a suspect may have now. The tick is the clock of what is granted. */
-export function allowance(state: State, job: Job, machine: Machine): number {
-  if (ageMs(job.failing.get(machine.peer)!.at, state.lastTick) < probationMs) return 0
+/** How many more of the job's tasks a suspect may have now. */
+export function allowance(job: Job, machine: Machine, now: number): number {
+  if (ageMs(job.failing.get(machine.peer)!.at, now) < probationMs) return 0
   for (const { task } of machine.leases.values()) if (task.job === job) return 0
   return 1
 }
