@@ -69,16 +69,6 @@ export class Network {
     await ip('-n', this.#namespace('hub'), 'link', 'set', this.#port(host), 'up')
   }
 
-  /** What others send to the host is lost without a word; what it sends arrives. Healed by {@link hears}. */
-  async deafen(host: string): Promise<void> {
-    const rules = 'add table netdev bm; add chain netdev bm in { type filter hook ingress device "eth0" priority 0; policy drop; }'
-    await run('ip', ['netns', 'exec', this.#namespace(host), 'nft', rules])
-  }
-
-  async hears(host: string): Promise<void> {
-    await run('ip', ['netns', 'exec', this.#namespace(host), 'nft', 'delete table netdev bm'])
-  }
-
   /** Gives the host another address, as a new lease of a router's does. */
   async move(host: string): Promise<void> {
     const namespace = this.#namespace(host)
