@@ -7,7 +7,12 @@ const root = join(import.meta.dirname, '..')
 const rows = readFileSync(join(root, 'docs/faults.md'), 'utf8')
   .split('\n')
   .filter((line) => line.startsWith('| ') && !/^\| (fault|---)/.test(line))
-  .map((line) => line.slice(1, -1).split('|').map((cell) => cell.trim()))
+  .map((line) =>
+    line
+      .slice(1, -1)
+      .split('|')
+      .map((cell) => cell.trim()),
+  )
 
 describe('docs/faults.md', () => {
   it('has rows', () => {
