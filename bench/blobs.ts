@@ -1,12 +1,10 @@
 /**
- * Blobs between machines. `transfer`: one large file from a cold store to a cold store of another process, hashed on both
+ * A large blob between machines: one file from a cold store to a cold store of another process, hashed on both
  * sides, synced on the disk; as a share of a bare libp2p stream (support/bare-stream.ts), in turn with it in the same run.
- * `swarm`: one file from one seed to several processes that fetch it at the same time; what the seed sent of it.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
-import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import { open, rm, writeFile } from 'node:fs/promises'
+import { rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
@@ -14,6 +12,7 @@ import { connect } from '../src/mesh.ts'
 import { type Bench, numbers } from './bench.ts'
 import { cpuOfTree } from './cpu.ts'
 import { BenchLab, type BenchNode, median } from './lab.ts'
+import { writeRandom } from './support/random-file.ts'
 
 const bareStream = fileURLToPath(new URL('support/bare-stream.ts', import.meta.url))
 const MiB = 1 << 20
@@ -100,14 +99,6 @@ async function oneTransfer(lab: BenchLab, from: BenchNode, to: BenchNode, size: 
 function cpuSeconds(pid: number): number {
   const { user, system } = cpuOfTree(pid).own
   return (user + system) / 1000
-}
-
-/** Random, so that nothing can compress or share it. */
-async function writeRandom(path: string, size: number): Promise<void> {
-  const file = await open(path, 'wx')
-  for (let at = 0; at < size; at += 1) await file.write(randomBytes(MiB))
-  await file.datasync()
-  await file.close()
 }
 
 /** So that the sender reads from its disk. Where that is not allowed it reads from memory, and so the result says. */

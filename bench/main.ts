@@ -14,6 +14,7 @@ const benches: Record<string, () => Promise<{ bench: Bench }>> = {
   latency: () => import('./latency.ts'),
   peers: () => import('./peers.ts'),
   pending: () => import('./pending.ts'),
+  swarm: () => import('./swarm.ts'),
   tasks: () => import('./tasks.ts'),
   threads: () => import('./threads.ts'),
   workers: () => import('./workers.ts'),
