@@ -14,8 +14,8 @@ class End implements Channel {
     this.closed = this.#end.promise
   }
 
-  send(frame: Uint8Array): boolean {
-    const copy = Uint8Array.from(frame)
+  send(frame: Uint8Array, tail: Uint8Array = new Uint8Array()): boolean {
+    const copy = new Uint8Array(Buffer.concat([frame, tail]))
     if (!this.#isClosed) setImmediate(() => this.other?.arrive(copy))
     return true
   }

@@ -79,6 +79,20 @@ export function describeChannel(name: string, open: (service: Service) => Promis
       expect(atFar.frames.every((frame) => frame.at(-1) === (frame.length > 4 ? numberOf(frame) : frame[3]))).toBe(true)
     })
 
+    it('carries a frame whose end lies elsewhere as one', async () => {
+      const { near, far } = await opened()
+      const atFar = new Inbox(far)
+      near.send(numbered(1))
+      near.send(numbered(2, 12), new Uint8Array(200_000).fill(7))
+      near.send(numbered(3))
+      await atFar.count(3)
+      expect(atFar.frames.map((frame) => [numberOf(frame), frame.length, frame.at(-1)])).toEqual([
+        [1, 8, 1],
+        [2, 200_012, 7],
+        [3, 8, 3],
+      ])
+    })
+
     it('carries an empty frame', async () => {
       const { near, far } = await opened()
       const inbox = new Inbox(far)
