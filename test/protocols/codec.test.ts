@@ -16,7 +16,7 @@ describe('messages in two parts', () => {
           const { frame, tail } = encodeParts(head, body)
           expect(tail === undefined || tail === data).toBe(true)
           expect(tail !== undefined).toBe(bytes >= 65_536)
-          const whole = Buffer.concat([frame, tail ?? new Uint8Array()])
+          const whole = new Uint8Array(Buffer.concat([frame, tail ?? new Uint8Array()]))
           expect(decode(whole)).toEqual(decode(encode([...head, body])))
         },
       ),
