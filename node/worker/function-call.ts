@@ -140,6 +140,7 @@ export class FunctionCall implements SeriesCall, Stopper {
       this.unit.paths = undefined
       return this.#ends.returned(this)
     }
+    this.settled?.resolve()
     const now = this.#parts.now()
     this.#ends.vacated(this, 0)
     const failureInfo = failureOf(error, this.#parts.log, this.unit.attempt)

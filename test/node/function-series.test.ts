@@ -159,6 +159,18 @@ describe('functions in series', () => {
     expect((await coordinator.session!.call('retract', { attempts: [attemptOf('f2')] })).retracted).toEqual([])
   })
 
+  it('are answered for when the coordinator asks for one whose process is lost meanwhile', async () => {
+    const { series } = await quick(4)
+    const running = series.next()
+    let retracted: unknown
+    void coordinator.session!.call('retract', { attempts: [attemptOf('f2')] }).then((answer) => (retracted = answer.retracted))
+    await until(() => series.asked.includes(running))
+    series.isGone = true
+    running.failed(new TaskFailure({ category: 'servererror', code: 'ThreadHostLost', message: 'lost' }))
+    await until(() => retracted !== undefined)
+    expect(retracted).toEqual([])
+  })
+
   it('that have not begun are given back when the machine goes down', async () => {
     const { series, busy } = await quick(5)
     const running = series.next()

@@ -158,9 +158,15 @@ export class Line {
   async stop(id: number): Promise<void> {
     const call = this.#calls.find((other) => other.id === id)
     if (call === undefined) return
+    if (this.#takeBack(call)) {
+      this.#forget(id)
+      return this.#parts.say({ id, answer: { how: 'ended' } }, true)
+    }
+    // No other one may begin in a thread that is to end. If one behind it has, this one is over, and its answer on its way.
+    this.giveBack(this.#calls.slice(this.#calls.indexOf(call) + 1).map((behind) => behind.id))
+    if (this.#calls.at(-1) !== call) return
     this.#forget(id)
-    if (this.#takeBack(call)) this.#parts.say({ id, answer: { how: 'ended' } }, true)
-    else await this.#end(id, { how: { how: 'ended' } })
+    await this.#end(id, { how: { how: 'ended' } })
   }
 
   /** Its thread ends, and only then the call. */

@@ -34,9 +34,16 @@ export interface Running {
   killed: boolean
 }
 
-/** Waits until `condition` holds, turn by turn of the event loop. The test's own time limit ends a wait in vain. */
+/** Far longer than anything takes here: a wait in vain ends with what was waited for, and not with the test's time. */
+const waitMs = 20_000
+
+/** Waits until `condition` holds, turn by turn of the event loop. */
 export async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await new Promise(setImmediate)
+  const deadline = performance.now() + waitMs
+  while (!condition()) {
+    if (performance.now() > deadline) throw new Error(`It did not come about: ${condition}`)
+    await new Promise(setImmediate)
+  }
 }
 
 export class FakeExecutor implements Executor {
@@ -153,6 +160,8 @@ export class FakeSeries implements Series {
   /** Not begun, in order. */
   readonly waiting: SeriesCall[] = []
   readonly stopped: SeriesCall[] = []
+  /** To be taken back, whether they had begun or not. */
+  readonly asked: SeriesCall[] = []
   alone = false
   isGone = false
 
@@ -170,6 +179,7 @@ export class FakeSeries implements Series {
   }
 
   takeBack(calls: readonly SeriesCall[]): void {
+    this.asked.push(...calls)
     for (const call of calls) {
       const at = this.waiting.indexOf(call)
       if (at < 0) continue
