@@ -3,9 +3,9 @@ import { decode, encode } from '../protocols/codec.ts'
 import { arrayTask, lastOf, type TaskArray, taskArraySchema } from '../protocols/model/task-array.ts'
 import type { ArrayRow } from './rows.ts'
 
-export function readArrayRow(bytes: Uint8Array): { array: TaskArray; creationTime: number } {
-  const row = decode(bytes) as ArrayRow
-  return { array: taskArraySchema.parse(decode(row.array)), creationTime: row.creationTime }
+export function readArrayRow(bytes: Uint8Array): { array: TaskArray; creationTime: number; after: number } {
+  const { array, creationTime, after = Number.POSITIVE_INFINITY } = decode(bytes) as ArrayRow
+  return { array: taskArraySchema.parse(decode(array)), creationTime, after }
 }
 
 /** What the spec of one of its tasks takes when encoded; the last index makes the longest. */

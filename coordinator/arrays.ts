@@ -27,8 +27,9 @@ export function onAddTaskArray(turn: Turn, event: Extract<ControlEvent, { kind: 
   const { array, encoded, specBytes } = event
   const error = arrayError(job, array, specBytes)
   if (error !== undefined) return refuse(turn, event.replyTo, error.code, error.message)
-  const added = makeArray(job, array, turn.now, specBytes)
-  const row: ArrayRow = { creationTime: turn.now, array: encoded }
+  const from = { creationTime: turn.now, after: job.roll.size, specBytes }
+  const added = makeArray(job, array, from)
+  const row: ArrayRow = { creationTime: from.creationTime, after: from.after, array: encoded }
   turn.out.push({ kind: 'put', key: arrayKey(job.uid, added.number), value: row })
   added.waiting = depend(job, added, array.template.dependsOn)
   if (added.waiting === 0) ready(turn, added, false)
@@ -41,8 +42,8 @@ export function onAddTaskArray(turn: Turn, event: Extract<ControlEvent, { kind: 
 }
 
 /** Makes the memory of an array. Queues nothing. */
-export function makeArray(job: Job, array: TaskArray, creationTime: number, specBytes: number): JobArray {
-  return putArray(job, array, { creationTime, class: classOf(job, array.template), specBytes })
+export function makeArray(job: Job, array: TaskArray, from: Pick<JobArray, 'creationTime' | 'after' | 'specBytes'>): JobArray {
+  return putArray(job, array, { ...from, class: classOf(job, array.template) })
 }
 
 function arrayError(job: Job, array: TaskArray, specBytes: number): ReturnType<typeof specError> {

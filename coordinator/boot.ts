@@ -91,8 +91,8 @@ export async function boot(store: Store, self: PeerIdText, now: number, isNewMes
 /** Arrays as if nothing had happened to their tasks. Of a completed job only they are read. */
 async function loadArrays(store: Store, job: Job): Promise<void> {
   for await (const [, value] of store.scan(under(arrayPrefix(job.uid)))) {
-    const { array, creationTime } = readArrayRow(value)
-    makeArray(job, array, creationTime, arraySpecBytes(array))
+    const { array, ...from } = readArrayRow(value)
+    makeArray(job, array, { ...from, specBytes: arraySpecBytes(array) })
   }
 }
 

@@ -7,7 +7,7 @@ import { depend, wholeNumber } from './dependencies.ts'
 import { openLease } from './lease.ts'
 import { addNumber } from './number-set.ts'
 import { enqueue, enqueueArray, enqueueEntry } from './queue.ts'
-import { isCompleted, type Mark } from './roll.ts'
+import { inBook, isCompleted, type Mark } from './roll.ts'
 import { readRollRow } from './roll-rows.ts'
 import type { JobRow, MachineRow, NodeRow, PoolRow, RollRow, StatusRow } from './rows.ts'
 import {
@@ -52,7 +52,8 @@ export function restoreJob(state: State, row: JobRow): Job {
 
 /**
  * A job that has not ended, from its rows: its arrays are there already (boot.ts). First comes what its roll says, then
- * the status rows, then the specs of tasks that wait for others; at the end everything that may run has its turn.
+ * the status rows, then the specs of tasks that wait for others; at the end everything that may run has its turn: what
+ * ran before, then all else in the order of submission.
  */
 export class JobRestore {
   readonly #state: State
@@ -104,17 +105,31 @@ export class JobRestore {
     for (const task of liveEntries(job)) {
       if (task.lease !== undefined) continue
       task.waiting = depend(job, task, task.place === undefined ? parents.get(task.id) : task.place.array.spec.template.dependsOn)
-      if (task.waiting === 0) enqueue(task, task.epoch > 0, now)
+      if (task.waiting === 0 && task.epoch > 0) enqueue(task, true, now)
     }
-    for (let n = job.roll.nextMarked(0, isFresh); n < job.roll.size; n = job.roll.nextMarked(n + 1, isFresh)) enqueueEntry(job, n, now)
+    let next = 0
     for (const array of job.arrays) {
+      next = this.#enqueueRoll(next, array.after)
       array.waiting = depend(job, array, array.spec.template.dependsOn)
       if (array.waiting === 0) enqueueArray(array, now)
     }
+    this.#enqueueRoll(next, job.roll.size)
+  }
+
+  /** What never ran of the roll from `from` to before `end`, in its order; answers how far that was. */
+  #enqueueRoll(from: number, end: number): number {
+    const { roll } = this.#job
+    let n = roll.nextMarked(from, isLive)
+    for (; n < Math.min(end, roll.size); n = roll.nextMarked(n + 1, isLive)) {
+      const task = roll.markAt(n) === inBook ? liveTask(this.#job, foldId(roll.idAt(n))) : undefined
+      if (task === undefined) enqueueEntry(this.#job, n, this.#now)
+      else if (task.epoch === 0 && task.waiting === 0) enqueue(task, false, this.#now)
+    }
+    return n
   }
 }
 
-const isFresh = (mark: Mark) => mark === 0
+const isLive = (mark: Mark) => !isCompleted(mark)
 
 function restoreLease(state: State, task: Task, status: StatusRow, now: number): void {
   const members = status.lease!.map((member) => {

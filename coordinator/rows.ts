@@ -105,6 +105,8 @@ export interface RollRow {
 
 export interface ArrayRow {
   creationTime: number
+  /** Tasks that were in the roll when it was added: their turn comes first. Rows of older formats do not tell. */
+  after?: number
   /** The encoded TaskArray. */
   array: Uint8Array
 }

@@ -79,6 +79,8 @@ export interface JobArray {
   readonly spec: TaskArray
   readonly ids: ArrayIds
   readonly creationTime: number
+  /** Tasks that were in the roll when it was added. */
+  readonly after: number
   readonly class: TaskClass
   /** About what the encoded spec of one of its tasks takes. */
   readonly specBytes: number

@@ -176,7 +176,7 @@ function nextOfArray(array: JobArray): Task | undefined {
 // --- arrays ---------------------------------------------------------------------------------------------------------
 
 /** Takes in an array whose tasks are all pristine. */
-export function putArray(job: Job, spec: TaskArray, from: Pick<JobArray, 'creationTime' | 'class' | 'specBytes'>): JobArray {
+export function putArray(job: Job, spec: TaskArray, from: Pick<JobArray, 'creationTime' | 'after' | 'class' | 'specBytes'>): JobArray {
   const ids = idsOf(spec)
   const number = job.arrays.length
   const array: JobArray = {

@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest'
 import { boot } from '../../coordinator/boot.ts'
 import { migrate, steps } from '../../coordinator/migrate.ts'
-import { type MeshRow, meshKey, storeFormat, taskOfKey } from '../../coordinator/rows.ts'
+import { shift } from '../../coordinator/queue.ts'
+import { type ArrayRow, arrayKey, type MeshRow, meshKey, storeFormat, taskOfKey } from '../../coordinator/rows.ts'
 import type { Job, Task } from '../../coordinator/state.ts'
 import { createMemoryStore, type Store } from '../../coordinator/store.ts'
 import { lookUp } from '../../coordinator/task-book.ts'
@@ -170,6 +171,46 @@ describe('the roll of a job, at a start', () => {
     expect(rolls()).toBe(5)
     for (const jobId of ['j', 'ended', 'kinds']) scene.ask({ kind: 'deleteJob', jobId })
     expect(rolls()).toBe(0)
+  })
+})
+
+describe('the queue after a start', () => {
+  /** Empties it. */
+  const inTurn = (job: Job) => {
+    const ids: string[] = []
+    for (const queue of job.queues.values()) for (let task = shift(queue); task !== undefined; task = shift(queue)) ids.push(task.id)
+    return ids
+  }
+
+  it('is in the order of submission, with arrays between tasks that were added by themselves; what ran before comes first', async () => {
+    const scene = new Scene()
+    scene.hello('a', { cores: 4 })
+    scene.addJob({ id: 'j', usesTaskDependencies: true })
+    scene.addTasks('j', 'ran', 'done', 'z1', 'a1')
+    scene.claim('a', { slots: 2 })
+    scene.report('a', 'j/done#1', 0)
+    scene.addArray('j', { indexes: [{ start: 1, end: 2 }], idPrefix: 'm' })
+    scene.addArray('j', { indexes: [{ start: 1, end: 2 }], idPrefix: 'b' })
+    scene.addTasks('j', 'z2', { id: 'free', dependsOn: { taskIds: ['done'] } }, { id: 'bound', dependsOn: { taskIds: ['z1'] } }, 'a2')
+    scene.addArray('j', { indexes: [{ start: 1, end: 1 }], idPrefix: 'l' })
+    scene.gone('a', true)
+    const { state } = await boot(await storeOf(scene), self, 0)
+    const order = ['ran', 'z1', 'a1', 'm0001', 'm0002', 'b0001', 'b0002', 'z2', 'free', 'a2', 'l0001']
+    expect(inTurn(state.jobIds.get('j')!)).toEqual(order)
+    scene.restart()
+    expect(inTurn(scene.state.jobIds.get('j')!)).toEqual(order)
+  })
+
+  it('of a store of format 2, whose arrays do not tell, has them last', async () => {
+    const scene = new Scene()
+    scene.addJob({ id: 'j' })
+    scene.addArray('j', { indexes: [{ start: 1, end: 2 }], idPrefix: 'm' })
+    scene.addTasks('j', 'b', 'a')
+    const store = await storeOf(scene, 2)
+    const { after: _, ...row } = decode((await store.get(arrayKey(1, 0)))!) as ArrayRow
+    await store.write(new Map([[arrayKey(1, 0), encode(row)]]))
+    const { state } = await boot(store, self, 0)
+    expect(inTurn(state.jobIds.get('j')!)).toEqual(['a', 'b', 'm0001', 'm0002'])
   })
 })
 

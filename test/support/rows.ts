@@ -111,8 +111,8 @@ export function restoreFrom(rows: Rows, self: string, now: number): State {
 
 function restoreArrays(rows: Rows, job: Job): void {
   for (const key of [...rows.keys()].filter((text) => text.startsWith(arrayPrefix(job.uid))).sort()) {
-    const { array, creationTime } = readArrayRow(rows.get(key)!)
-    makeArray(job, array, creationTime, arraySpecBytes(array))
+    const { array, ...from } = readArrayRow(rows.get(key)!)
+    makeArray(job, array, { ...from, specBytes: arraySpecBytes(array) })
   }
 }
 
