@@ -16,7 +16,7 @@ interface Submitted {
   /** Ids of tasks whose adding was answered. */
   acknowledged: string[]
   /** Nothing more is added to it, and that was answered. */
-  closed: boolean
+  closing: boolean
   deleting: boolean
 }
 
@@ -52,15 +52,16 @@ export class KillWork {
   async submit(): Promise<void> {
     const dice = this.#dice
     this.#numbered += 1
-    const job: Submitted = { id: `j${this.#numbered}`, acknowledged: [], closed: false, deleting: false }
+    const job: Submitted = { id: `j${this.#numbered}`, acknowledged: [], closing: false, deleting: false }
     this.#jobs.set(job.id, job)
     const kind = dice.pick(['plain', 'plain', 'array', 'pool', 'gang', 'outputs'] as const)
     const inPool = kind === 'pool' || kind === 'gang'
     await this.#ask('addJob', { id: job.id, poolId: inPool ? poolId : 'default', usesTaskDependencies: true })
     if (kind === 'array') await this.#addArray(job, 8 + dice.below(24))
     else await this.#addTasks(job, kind, kind === 'gang' ? 2 : 8 + dice.below(16))
+    // Before it is asked for: the answer may be lost with a founder that has done it.
+    job.closing = true
     await this.#ask('updateJob', { jobId: job.id, onAllTasksComplete: 'terminatejob' })
-    job.closed = true
   }
 
   async #addTasks(job: Submitted, kind: 'plain' | 'pool' | 'gang' | 'outputs', count: number): Promise<void> {
@@ -147,7 +148,7 @@ export class KillWork {
 
   /** Each task of an ended job has its result; it ran at least once, and never without an attempt of its own. */
   async #checkEnded(job: Submitted, tasks: readonly TaskView[]): Promise<void> {
-    if (!job.closed) throw new Error(`${job.id} has ended before it was closed`)
+    if (!job.closing) throw new Error(`${job.id} has ended before it was closed`)
     const starts = counted(await this.#traces.lines('starts'))
     for (const { id, state, attempts, outputs, outputFiles } of tasks) {
       const key = `${job.id}/${id}`
