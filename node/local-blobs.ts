@@ -2,7 +2,7 @@
 import { smallBytes } from '../protocols/blobs.ts'
 import { MeshError, toMeshError } from '../protocols/errors.ts'
 import type { BlobId, PeerIdText } from '../protocols/ids.ts'
-import { type BlobStat, type LocalProtocol, maxTreePage } from '../protocols/local.ts'
+import { type BlobStat, type LocalProtocol, maxBlobPieceBytes, maxTreePage } from '../protocols/local.ts'
 import type { CallHandlers } from '../protocols/rpc.ts'
 import type { BlobExchange } from './blobs.ts'
 import type { Incoming } from './store/incoming.ts'
@@ -90,10 +90,24 @@ export function localBlobCalls(options: LocalBlobsOptions): Pick<CallHandlers<Lo
   }
 
   const small = async (id: BlobId): Promise<Uint8Array> => {
-    const { size } = await store.stat(id)
-    if (size > smallBytes)
-      throw new MeshError('InvalidPropertyValue', `The blob ${id} has ${size} bytes; read what has more than ${smallBytes} in pieces.`)
-    return await store.read(id, 0, size)
+    const manifest = await store.manifest(id)
+    if (manifest.kind === 'directory')
+      throw new MeshError('InvalidPropertyValue', `The blob ${id} is a directory; only files have bytes to read.`)
+    if (manifest.content !== undefined) return manifest.content
+    throw new MeshError(
+      'InvalidPropertyValue',
+      `The blob ${id} has ${manifest.size} bytes; read what has more than ${smallBytes} in pieces.`,
+    )
+  }
+
+  /** Contents of small files that fit in one answer together, brought here first. */
+  const allSmall = async (ids: readonly BlobId[], signal: AbortSignal): Promise<Uint8Array[]> => {
+    const absent = (await store.rows(ids)).map((row, at) => (row === undefined ? ids[at]! : undefined)).filter((id) => id !== undefined)
+    await Promise.all([...new Set(absent)].map((id) => bring(id, signal)))
+    const bytes = (await store.rows(ids)).reduce((sum, row) => sum + (row?.size ?? 0), 0)
+    if (bytes > maxBlobPieceBytes)
+      throw new MeshError('InvalidPropertyValue', `The blobs have ${bytes} bytes together; read at most ${maxBlobPieceBytes} at once.`)
+    return await Promise.all(ids.map((id) => healing(id, signal, () => small(id))))
   }
 
   /** What each session has begun and not ended. A program that went away does not come back for it. */
@@ -194,7 +208,7 @@ export function localBlobCalls(options: LocalBlobsOptions): Pick<CallHandlers<Lo
       return { entries: listing.entries.slice(after, next), ...(isLast ? {} : { next }) }
     },
     read: async ({ id, offset, length }, { signal }) => ({ data: await healing(id, signal, () => store.read(id, offset, length)) }),
-    readSmall: async ({ ids }, { signal }) => ({ files: await Promise.all(ids.map((id) => healing(id, signal, () => small(id)))) }),
+    readSmall: async ({ ids }, { signal }) => ({ files: await allSmall(ids, signal) }),
     blobStat: ({ id }) => stat(id),
     blobList: async ({ after }) => {
       const items = await store.list(after, pageItems)

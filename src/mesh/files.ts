@@ -77,7 +77,11 @@ export async function writeWhole(
 }
 
 /** Whether a local file has this content. `pieces` is asked only for a file of the right size. */
-export async function isSameFile(path: string, size: number, pieces: () => AsyncIterable<Uint8Array>): Promise<boolean> {
+export async function isSameFile(
+  path: string,
+  size: number,
+  pieces: () => AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
+): Promise<boolean> {
   let file: Awaited<ReturnType<typeof open>>
   try {
     file = await open(path)

@@ -92,7 +92,7 @@ export function localCalls(mesh: FakeBlobs, channel: Channel): void {
     blobStat: ({ id }) => stat(id),
     entries: ({ id }) => ({ entries: mesh.trees.get(id) ?? [{ path: '', id, size: stat(id).size }] }),
     read: ({ id, offset, length }) => ({ data: Uint8Array.from(mesh.blobs.get(id)!.subarray(offset, offset + length)) }),
-    readSmall: ({ ids }) => ({ files: ids.map((id) => Uint8Array.from(mesh.blobs.get(id)!)) }),
+    readSmall: ({ ids }) => ({ files: ids.map((id) => Uint8Array.from(mesh.blobs.get(stat(id).id)!)) }),
     blobList: () => ({ items: [...mesh.blobs.keys()].map(stat) }),
     gc: () => ({ removed: 0, freedBytes: 0, usedBytes: 0 }),
   }

@@ -1,4 +1,4 @@
-import { existsSync, statSync } from 'node:fs'
+import { existsSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { MeshError } from '../../protocols/errors.ts'
@@ -44,6 +44,23 @@ describe('what a dishonest machine reports is not written:', () => {
     expect(ran).toMatchObject({ code: 1, stderr: expect.stringMatching(/none of its patterns names/) })
     expect(existsSync(join(lab.cwd, 'to'))).toBe(false)
   })
+})
+
+it('small outputs come many in one request', async () => {
+  const ran = await lab.run('run', 'for n in $(seq 1200); do echo $n > $n.out; done', '--outputs', '*.out', '--to', 'to')
+  expect(ran.code).toBe(0)
+  expect(lab.list('to')).toHaveLength(1200)
+  expect(readFileSync(join(lab.cwd, 'to/1200.out'), 'utf8')).toBe('1200\n')
+  const asked = lab.mesh.asked.filter((name) => ['fetch', 'read', 'readSmall'].includes(name))
+  expect(asked).toEqual(['readSmall', 'readSmall', 'readSmall'])
+})
+
+it('of small outputs that come together one that is not to be had keeps no other away', async () => {
+  lab.mesh.reported = (outputs) => outputs.map((output) => (output.path === '3.out' ? { ...output, blob: blobIdOf('lost') } : output))
+  const ran = await lab.run('run', 'for n in $(seq 9); do echo $n > $n.out; done', '--outputs', '*.out', '--to', 'to')
+  expect(ran.code).toBe(1)
+  expect(ran.stderr).toMatch(/3\.out of task 0000 \(blob \w+\) could not be written to .*: No reachable machine has the blob/)
+  expect(lab.list('to')).toHaveLength(8)
 })
 
 it('an executable file is so for whom it was, and for nobody more', async () => {

@@ -83,6 +83,17 @@ describe('the blob calls of the control socket', () => {
     expect(read.files.map((file) => Buffer.from(file).toString())).toEqual(['file 7', 'file 2'])
   })
 
+  it('refuse to read small files together that no answer holds, and directories', async () => {
+    const put = () => calls.putSmall({ files: Array.from({ length: 18 }, () => new Uint8Array(randomBytes(30 << 10))) }, context)
+    const ids = [...(await put()).ids, ...(await put()).ids]
+    expect((await calls.readSmall({ ids: ids.slice(0, 34) }, context)).files).toHaveLength(34)
+    await expect(calls.readSmall({ ids }, context)).rejects.toThrow(/1105920 bytes together/)
+    const { handle } = await calls.treeBegin({}, context)
+    await calls.treeAdd({ handle, entries: [{ path: 'a', id: ids[0]!, size: 30 << 10 }] }, context)
+    const { id } = await calls.treeEnd({ handle }, context)
+    await expect(calls.readSmall({ ids: [ids[0]!, id] }, context)).rejects.toThrow(/is a directory/)
+  })
+
   it('B1: read what went bad on this disk from the machine that put it here, or took it from here', async () => {
     const bytes = randomBytes(3 * MiB)
     const { id } = await put(bytes)

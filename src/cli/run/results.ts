@@ -4,7 +4,7 @@ import type { TaskEvent } from '../../../protocols/control.ts'
 import { MeshError, toMeshError } from '../../../protocols/errors.ts'
 import { patternMatcher } from '../../../protocols/model/file-pattern.ts'
 import type { OutputEntry } from '../../../protocols/model/task.ts'
-import { severalAtOnce } from '../../mesh/batches.ts'
+import { batches, bulkTimeoutMs, severalAtOnce } from '../../mesh/batches.ts'
 import { fetchBlob, readBlob } from '../../mesh/blobs.ts'
 import type { Mesh } from '../../mesh/client.ts'
 import { isSameFile, writeWhole } from '../../mesh/files.ts'
@@ -137,14 +137,34 @@ export class Results {
     }
     const { patterns, before } = expected
     const isWanted = patternMatcher(patterns)
-    await severalAtOnce(outputs, async (output) => {
-      if (before.get(output.path) === output.blob) return
-      if (isWanted(output.path)) await this.#take({ taskId, ...output })
+    const taken: Output[] = []
+    for (const output of outputs) {
+      if (before.get(output.path) === output.blob) continue
+      if (isWanted(output.path)) taken.push({ taskId, ...output })
       else
         this.#refuse(
           `The machine that ran task ${taskId} reported an output ${output.path}, which none of its patterns names (${patterns.join(', ') || 'it has none'}). It is not taken.`,
         )
+    }
+    this.outputs.push(...taken)
+    if (this.#options.directory(taskId) === undefined) return
+    await severalAtOnce(batches(taken), async (batch) => {
+      const together = batch.map((at) => taken[at]!)
+      const contents = await this.#readSmall(together)
+      for (const [at, output] of together.entries()) await this.#take(output, contents[at])
     })
+  }
+
+  /** The contents of small files in one request. None where one of them is not to be had: each by itself says which, and why. */
+  async #readSmall(outputs: readonly Output[]): Promise<readonly Uint8Array[]> {
+    if (outputs.length === 1) return []
+    const { signal } = this.#options
+    try {
+      const ids = outputs.map(({ blob }) => blob)
+      return (await this.#mesh.local.call('readSmall', { ids }, { signal, persist: true, timeoutMs: bulkTimeoutMs })).files
+    } catch {
+      return []
+    }
   }
 
   #refuse(problem: string): void {
@@ -152,10 +172,9 @@ export class Results {
     this.missing ??= problem
   }
 
-  async #take(output: Output): Promise<void> {
-    this.outputs.push(output)
+  async #take(output: Output, content: Uint8Array | undefined): Promise<void> {
     try {
-      await this.#write(output)
+      await this.#write(output, content)
     } catch (error) {
       if (this.#options.signal.aborted) return
       this.#notWritten(output, error)
@@ -177,7 +196,7 @@ export class Results {
   }
 
   /** Brings an output to its directory, if it has one. What is there already with the same content stays. */
-  async #write(output: Output): Promise<void> {
+  async #write(output: Output, content?: Uint8Array): Promise<void> {
     const { signal } = this.#options
     const place = this.#place(output)
     if (place === undefined) return
@@ -194,10 +213,11 @@ export class Results {
       // Where names have other separators than in the mesh, one name of a path could be several.
       if (!file.startsWith(root.endsWith(sep) ? root : root + sep))
         throw new MeshError('BlobCorrupt', 'The path leads out of the directory.')
-      const { kind, size } = await fetchBlob(this.#mesh, output.blob, signal)
+      const { kind, size } =
+        content === undefined ? await fetchBlob(this.#mesh, output.blob, signal) : { kind: 'file', size: content.length }
       if (kind !== 'file') throw new MeshError('BlobCorrupt', 'The blob is a directory, no file.')
       if (size !== output.size) throw new MeshError('BlobCorrupt', `The blob has ${size} bytes, but ${output.size} were reported.`)
-      const pieces = () => readBlob(this.#mesh, output.blob, size, signal)
+      const pieces = () => (content === undefined ? readBlob(this.#mesh, output.blob, size, signal) : [content])
       const isThere = output.jobId !== undefined && (await isSameFile(file, size, pieces))
       if (!isThere) {
         await writeWhole(file, pieces(), output.mode)
