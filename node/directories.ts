@@ -19,7 +19,7 @@ import { failpoint } from '../protocols/failpoint.ts'
 import { type Attempt, attemptKey, type JobUid } from '../protocols/ids.ts'
 import { emptyDirectory } from './disk-guard.ts'
 import type { FindAttempt, Owner, TaskPaths } from './ports.ts'
-import { removeTree } from './remove-tree.ts'
+import { removeTaskDirectory, removeTree } from './remove-tree.ts'
 import { pathsIn } from './task-paths.ts'
 
 /** Azure Batch's default retention of a task directory: 7 days. */
@@ -180,7 +180,7 @@ export class Directories {
     const stat = await lstat(taskDir)
     if ((stat.mode & stickyBit) === 0) sealDirectory(taskDir, now + defaultRetentionMs)
     else if (stat.mtimeMs <= now) {
-      await removeTree(taskDir)
+      await removeTaskDirectory(taskDir)
       return true
     }
     return false
@@ -191,7 +191,7 @@ export class Directories {
     const job = this.#jobs.get(jobUid)
     if (job === undefined) return
     for (const name of await readdir(job)) {
-      if (!this.#isRunning(jobUid, name) && !this.#own.has(join(job, name))) await removeTree(join(job, name))
+      if (!this.#isRunning(jobUid, name) && !this.#own.has(join(job, name))) await removeTaskDirectory(join(job, name))
     }
     if (!this.#hasRunning(jobUid)) this.#forgetIfEmpty(jobUid, job)
   }

@@ -23,6 +23,7 @@ import { type MembershipService, startMembership } from './membership-service.ts
 import { reachMembers } from './reach-members.ts'
 import { removeTree } from './remove-tree.ts'
 import { freeDiskMiB, lend, measureMachine } from './resources.ts'
+import { spreadJobs } from './spread-jobs.ts'
 import { createStaging } from './staging.ts'
 import { steadyClock } from './steady-clock.ts'
 import { useHashPool } from './store/hash-pool.ts'
@@ -91,6 +92,7 @@ export async function startNode(options: NodeOptions): Promise<MeshNode> {
     const has = options.overcommit === true ? { ...measured, cores: Math.max(measured.cores, options.lendCpus ?? 0) } : measured
     const capacity: Capacity = lend(has, { cores: options.lendCpus, memoryMiB: options.lendMemoryMiB ?? has.memoryMiB })
     const directories = new Directories(layout.tasks)
+    await spreadJobs(directories.node.workitems)
     const left = leftLanes(layout.run)
     // Early, while this process is small: it starts the spawner that later starts all else.
     const executor = await startExecutor({

@@ -1,5 +1,26 @@
 /** Removing what tasks left. */
+import { rmdirSync, unlinkSync } from 'node:fs'
 import { chmod, readdir, rename, rm } from 'node:fs/promises'
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import { pathsIn } from './task-paths.ts'
+
+/**
+ * Removes a task's directory. Most hold nothing but what every task has: four calls then, made at once, cost a third of
+ * a walk through it by the thread pool. Whatever else it holds, the walk finds. Neither follows a link.
+ */
+export async function removeTaskDirectory(path: string): Promise<void> {
+  const { taskDir, wd, stdout, stderr } = pathsIn(path)
+  try {
+    unlinkSync(stdout)
+    unlinkSync(stderr)
+    rmdirSync(wd)
+    rmdirSync(taskDir)
+  } catch {
+    return await removeTree(path)
+  }
+  // Thousands in a row leave the loop to others between them.
+  await nextTurn()
+}
 
 /** Removes a tree without following links, also one whose directories a task has closed, or laid deeper than any path reaches. */
 export async function removeTree(path: string): Promise<void> {

@@ -134,6 +134,25 @@ describe('what expires', () => {
     expect(readFileSync(join(outside, 'precious'), 'utf8')).toBe('x')
   })
 
+  it('goes with what every task has, also where the task put something else in its place', async () => {
+    const outside = join(root, 'outside')
+    mkdirSync(outside)
+    writeFileSync(join(outside, 'precious'), 'x')
+    const directories = new Directories(join(root, 'node'))
+    const [plain, linked, nested] = ['plain', 'linked', 'nested'].map((task) => directories.make(attempt(1, task), 'job', undefined))
+    for (const { stdout, stderr } of [plain!, linked!]) for (const path of [stdout, stderr]) writeFileSync(path, '')
+    rmSync(linked!.stdout)
+    symlinkSync(join(outside, 'precious'), linked!.stdout)
+    rmSync(linked!.wd, { recursive: true })
+    symlinkSync(outside, linked!.wd)
+    mkdirSync(nested!.stdout)
+    writeFileSync(join(nested!.stdout, 'file'), '')
+    for (const task of ['plain', 'linked', 'nested']) directories.seal(attempt(1, task), 0, 0)
+    expect(await directories.expire(1)).toBe(3)
+    expect([plain, linked, nested].map((paths) => existsSync(paths!.taskDir))).toEqual([false, false, false])
+    expect(readFileSync(join(outside, 'precious'), 'utf8')).toBe('x')
+  })
+
   it('takes the directory of a job with its last task', async () => {
     const directories = new Directories(root)
     directories.make(attempt(1, 'a'), 'job', undefined)
