@@ -28,6 +28,9 @@ import { vetReports } from './vet.ts'
 import { viewStatus } from './view.ts'
 import { Watches } from './watches.ts'
 
+/** How often the loop's lag is looked at: each look wakes a process at rest. */
+const lagResolutionMs = 100
+
 export interface CoordinatorOptions {
   wire: Wire
   store: Store
@@ -63,7 +66,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   const files = new TaskFiles(wire)
   const homes = new Homes(wire)
   const startTime = now()
-  const delay = monitorEventLoopDelay({ resolution: 20 })
+  const delay = monitorEventLoopDelay({ resolution: lagResolutionMs })
   delay.enable()
 
   const purgeJob = async (jobUid: JobUid, home: PeerIdText) => {
@@ -142,8 +145,10 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   })
   desk.attach(pipeline)
   const sessions = new WorkerSessions(desk, wire, (reports) => vetReports(specs, reports), logger)
+  // What is measured is the time between two looks, the pause included.
+  const lagMs = () => Math.max(0, delay.max / 1e6 - lagResolutionMs)
   const status = () => ({
-    ...viewStatus(state, meshId, { startTime, version: options.version, name: options.name }, delay.max / 1e6),
+    ...viewStatus(state, meshId, { startTime, version: options.version, name: options.name }, lagMs()),
     time: now(),
   })
   const unserve = serveControl(wire, { state, store, desk, watches, events, files, homes, durable: () => pipeline.durable(), status, now })
