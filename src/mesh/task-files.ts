@@ -1,6 +1,6 @@
 /** Reading files of tasks where they lie, also while they grow. */
 import { MeshError } from '../../protocols/errors.ts'
-import { maxReadBytes } from '../../protocols/files.ts'
+import { type FileChunk, maxReadBytes } from '../../protocols/files.ts'
 import type { Mesh } from './client.ts'
 import { pause } from './sessions.ts'
 
@@ -11,6 +11,8 @@ export interface TaskRef {
 
 /** The node answers sooner when bytes come; this only bounds how long a request stands. */
 const followWaitMs = 20_000
+/** Requests on their way, of a file that is large: enough to hide the way, few enough to hold little memory. */
+const chunksInFlight = 8
 /** A task that has not started is asked after again this often. */
 const startPollMs = 500
 
@@ -22,14 +24,30 @@ export async function* readTaskFile(
   options: { follow?: boolean; signal?: AbortSignal } = {},
 ): AsyncGenerator<Uint8Array> {
   const follow = options.follow === true
+  /** Asked for, in order, each from where the one before ends. */
+  const asked: { from: number; answer: Promise<FileChunk> }[] = []
+  const ask = (from: number) => {
+    const request = { ...ref, name, offset: from, length: maxReadBytes, waitMs: follow ? followWaitMs : 0 }
+    const answer = mesh.control.call('readTaskFile', request, { signal: options.signal, persist: follow })
+    // Its failure is seen when its turn comes.
+    answer.catch(() => undefined)
+    asked.push({ from, answer })
+  }
   let offset = 0
+  let size = 0
   let hasEnded = false
   for (;;) {
-    let chunk: { data: Uint8Array; size: number; final: boolean }
+    if (asked.length === 0) ask(offset)
+    // What is known to be there is asked for ahead: each answer comes from another machine, by way of the coordinator.
+    while (asked.length < chunksInFlight && asked.at(-1)!.from + maxReadBytes < size) ask(asked.at(-1)!.from + maxReadBytes)
+    let chunk: FileChunk
     try {
-      const request = { ...ref, name, offset, length: maxReadBytes, waitMs: follow ? followWaitMs : 0 }
-      chunk = await mesh.control.call('readTaskFile', request, { signal: options.signal, persist: follow })
+      chunk = await asked.shift()!.answer
+      size = chunk.size
+      if (chunk.data.length < maxReadBytes) asked.length = 0
     } catch (error) {
+      asked.length = 0
+      size = 0
       if (!follow || !(error instanceof MeshError)) throw error
       // The task runs again, and its file has begun anew.
       if (error.code === 'InvalidRange' && offset > 0) offset = 0

@@ -132,6 +132,24 @@ describe('commands', () => {
     expect(await lab.run('task', 'logs', 'j/t', '-f')).toMatchObject({ code: 0, stdout: 'late\n' })
   })
 
+  it('asks ahead for the pieces of a large file, and prints them in order', async () => {
+    await lab.run('run', 'true', '--job-id', 'large')
+    const text = Array.from({ length: 400_000 }, (_, at) => `${at + 1}\n`).join('')
+    lab.mesh.jobs.get('large')!.tasks.get('0000')!.stdout = Buffer.from(text)
+    let open = 0
+    let most = 0
+    lab.mesh.onCall = async (name) => {
+      if (name !== 'readTaskFile') return
+      open += 1
+      most = Math.max(most, open)
+      for (let turn = 0; turn < 10; turn += 1) await new Promise(setImmediate)
+      open -= 1
+    }
+    const { stdout } = await lab.run('task', 'logs', 'large/0000')
+    expect(stdout === text).toBe(true)
+    expect(most).toBe(8)
+  })
+
   it('says what became of the others when a task of several is refused', async () => {
     await lab.run('job', 'create', '--id', 'j')
     await lab.run('task', 'create', 'j/b', '--command-line', 'true')
