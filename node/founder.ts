@@ -13,6 +13,9 @@ import { admit, mergeRevocations, type Registry, renew, revocations, revoke, wit
 /** Wrong secrets that one peer may show within a minute. A secret has 128 bits: this spares work, it does not guard it. */
 const wrongSecretsPerMinute = 5
 
+/** Who asks again so soon is given the same certificate: each other one costs a write of the registry. A hundredth of its life, if that is less. */
+const sameAnswerMs = 60_000
+
 /** Peers remembered for their wrong secrets; the oldest is forgotten. */
 const maxSuspects = 1000
 
@@ -31,6 +34,8 @@ export class Founder {
   #registry: Registry
   #turn: Promise<unknown> = Promise.resolve()
   readonly #suspects = new Map<string, { since: number; wrong: number }>()
+  /** The newest certificate of each peer, in the order in which they were given; only of the last minute. */
+  readonly #recent = new Map<string, { time: number; certificate: Uint8Array; secretHash: Uint8Array | undefined }>()
 
   constructor(options: FounderOptions) {
     this.#options = options
@@ -56,22 +61,27 @@ export class Founder {
     if (suspect !== undefined && now - suspect.since < 60_000 && suspect.wrong >= wrongSecretsPerMinute) {
       throw new MeshError('ServerBusy', 'Too many wrong invitations from this machine; try again in a minute.')
     }
+    const secretHash = hashOf(secret)
+    const same = this.#recentOf(peer)
+    if (same?.secretHash !== undefined && sameHash(same.secretHash, secretHash)) return same.certificate
     try {
-      const newcomer = { peer, name, secretHash: hashOf(secret), now, lifeMs: this.#options.lifeMs }
+      const newcomer = { peer, name, secretHash, now, lifeMs: this.#options.lifeMs }
       const granted = await this.#update((registry) => {
         const admitted = admit(registry, newcomer, sameHash)
         return [admitted.registry, admitted]
       })
       this.#suspects.delete(peer)
-      return await this.#sign(peer, now, granted)
+      return await this.#sign(peer, now, granted, secretHash)
     } catch (error) {
       if (error instanceof MeshError && error.code === 'AuthenticationFailed') this.#suspect(peer, now)
       throw error
     }
   }
 
-  /** A new certificate for a member. Throws AuthenticationFailed. */
+  /** A new certificate for a member, or the same again if it is of this minute. Throws AuthenticationFailed. */
   async renew(peer: string): Promise<Uint8Array> {
+    const same = this.#recentOf(peer)
+    if (same !== undefined) return same.certificate
     const now = this.#options.now()
     const granted = await this.#update((registry) => {
       const renewed = renew(registry, peer, now, this.#options.lifeMs)
@@ -111,9 +121,28 @@ export class Founder {
     })
   }
 
-  #sign(peer: string, now: number, granted: { roles: readonly Role[]; serial: number; expires: number }): Promise<Uint8Array> {
+  async #sign(
+    peer: string,
+    now: number,
+    granted: { roles: readonly Role[]; serial: number; expires: number },
+    secretHash?: Uint8Array,
+  ): Promise<Uint8Array> {
     const { mesh, rootKey } = this.#options
-    return signCertificate(rootKey, { mesh, peer, now, roles: granted.roles, serial: granted.serial, expires: granted.expires })
+    const { roles, serial, expires } = granted
+    const certificate = await signCertificate(rootKey, { mesh, peer, now, roles, serial, expires })
+    this.#recent.delete(peer)
+    this.#recent.set(peer, { time: now, certificate, secretHash })
+    return certificate
+  }
+
+  /** What is given again to a member that asks again within a minute; a clock that was set has no such minute. */
+  #recentOf(peer: string) {
+    const now = this.#options.now()
+    for (const [old, { time }] of this.#recent) {
+      if (now >= time && now - time < Math.min(sameAnswerMs, this.#options.lifeMs / 100)) break
+      this.#recent.delete(old)
+    }
+    return this.#registry.members[peer]?.revoked === false ? this.#recent.get(peer) : undefined
   }
 
   /** One change after the other; what it returns is handed on only when the registry is on the disk. */

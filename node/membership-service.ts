@@ -10,8 +10,8 @@ import type { Membership } from './membership.ts'
 /** Between tries of a renewal: often enough that a founder that is on for minutes is met. */
 const renewalRetryMs = 30_000
 
-/** Timers of Node hold at most 2^31 - 1 ms. */
-const maxTimerMs = 2 ** 31 - 1
+/** Longest wait without a look at the clock: the machine may sleep, and its clock may be set. */
+const lookMs = 60_000
 
 export interface MembershipServiceOptions {
   wire: Wire
@@ -133,32 +133,50 @@ async function openFounder(wire: Wire, membership: Membership) {
   }
 }
 
-/** Renews this machine's certificate in time, for ever; at once when it has expired while the machine was off. */
+/**
+ * Renews this machine's certificate in time, for ever; at once when it has expired while the machine was off, or when a member
+ * says that it has. The clock may be set at any time: no wait is long, and each ends with a look at the clock as it is then.
+ */
 function startRenewing({ wire, membership, log }: MembershipServiceOptions): () => void {
   let timer: ReturnType<typeof setTimeout> | undefined
   let stopped = false
-  const plan = (delayMs: number) => {
-    if (stopped) return
-    timer = setTimeout(() => void attempt(), Math.min(Math.max(delayMs, 0), maxTimerMs))
-    timer.unref()
+  let isTrying = false
+  let isAskedFor = false
+  /** By a clock that nobody sets. */
+  let triedAt = Number.NEGATIVE_INFINITY
+  const plan = () => {
+    clearTimeout(timer)
+    if (stopped || isTrying) return
+    const { issuedAt, expires } = membership.certificate
+    // A short-lived certificate is retried within its life.
+    const retryMs = Math.min(renewalRetryMs, Math.max(100, (expires - issuedAt) / 20))
+    const dueMs = isAskedFor ? 0 : renewalTime(membership.certificate) - membership.now()
+    const waitMs = Math.max(dueMs, triedAt + retryMs - performance.now(), 0)
+    timer = setTimeout(() => void (waitMs <= lookMs ? attempt() : plan()), Math.min(waitMs, lookMs)).unref()
   }
-  const planNext = () => plan(renewalTime(membership.certificate) - membership.now())
   const attempt = async () => {
-    if (membership.now() < renewalTime(membership.certificate)) return planNext()
+    if (!isAskedFor && membership.now() < renewalTime(membership.certificate)) return plan()
+    triedAt = performance.now()
+    isTrying = true
     try {
       await membership.adopt(await renewed(wire, membership))
+      isAskedFor = false
       log?.('the membership certificate was renewed', { expires: membership.certificate.expires })
-      planNext()
     } catch (error) {
       log?.('the membership certificate could not be renewed; trying again', { error: (error as Error).message })
-      // A short-lived certificate is retried within its life.
-      const lifeMs = membership.certificate.expires - membership.certificate.issuedAt
-      plan(Math.min(renewalRetryMs, Math.max(100, lifeMs / 20)))
     }
+    isTrying = false
+    plan()
   }
-  planNext()
+  const forget = membership.onChange((change) => {
+    if (change !== 'expired') return
+    isAskedFor = true
+    plan()
+  })
+  plan()
   return () => {
     stopped = true
+    forget()
     clearTimeout(timer)
   }
 }

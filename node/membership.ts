@@ -20,7 +20,8 @@ import {
 import { Founder } from './founder.ts'
 import { type Identity, type MembershipRecord, saveMembership, saveRevocations } from './identity.ts'
 
-export type MembershipChange = 'certificate' | 'revocations'
+/** `expired`: a member says that this machine's certificate has expired, by its clock. */
+export type MembershipChange = 'certificate' | 'revocations' | 'expired'
 
 export interface MembershipOptions {
   /** Ms since 1970. */
@@ -147,10 +148,15 @@ export class Membership {
     return true
   }
 
+  /** A member refused this machine's certificate, or would: by its clock it has expired. */
+  heardExpired(): void {
+    this.#tell('expired')
+  }
+
   /** Takes a renewed certificate of this machine, durably. Throws AuthenticationFailed for one that is not valid here. */
   async adopt(signed: Uint8Array): Promise<void> {
     const certificate = await this.judge(signed, this.peer)
-    if (certificate.serial < this.#certificate.serial) return
+    if (certificate.serial <= this.#certificate.serial) return
     const record = { ...this.#record, certificate: signed }
     await saveMembership(this.#dir, record)
     failpoint('membership.certificate.saved')

@@ -57,6 +57,8 @@ export const failpoints = {
   'file.replace.renamed': 'the new file is in its place; the directory is not synced',
   'founding.root.saved': 'a new mesh has its root key; this machine is not its founder yet',
   'founding.registry.saved': 'its registry is written too; only the membership is missing',
+  'restore.files.made': 'all of a backup is beside its place, whole; nothing is in its place',
+  'restore.rows.moved': 'the rows of a backup are in their place, its identity is not',
   'registry.change.saved': 'an invitation, member or removal is on the disk; nobody was answered',
   'membership.certificate.saved': 'a renewed certificate is on the disk; it is not shown yet',
   'membership.revocations.saved': 'a list of those removed is on the disk; nothing was closed for it',

@@ -16,7 +16,9 @@
  *   key signed the certificate. A repetition by the same peer costs no second use.
  * - **Renewal** (same protocol). Certificates live a day; each member asks for a new one when a third of the life is left.
  *   No secret is needed: the founder knows whom it admitted, and gives no certificate to whom it revoked. A machine that
- *   was away for longer than a day renews with an expired certificate when it is back.
+ *   was away for longer than a day renews with an expired certificate when it is back. One whose certificate has expired
+ *   by the clock of another member, which clocks that were set can bring about, renews it when it hears of it. Who asks
+ *   again within a minute is given the same certificate.
  * - **Greeting** (`/batchmesh/hello/1`, once a connection, by the side that dialled). Both sides show their certificates
  *   and the number of their revocation list; whoever has the newer list hands it over. The conversation stays open:
  *   renewed certificates and new revocation lists are pushed through it.
@@ -137,16 +139,22 @@ export function certificateTrouble(
   if (certificate.peer !== at.peer) return `The membership certificate is made out to another machine (${certificate.peer}).`
   if (at.revoked.has(certificate.peer)) return `${removed}: its membership certificate is revoked.`
   if (certificate.expires <= at.now) {
-    return `The membership certificate expired at ${isoTime(certificate.expires)}, and it is ${isoTime(at.now)} here. It renews itself when the machine reaches the founder; check the clocks if it does not.`
+    return `${expired} at ${isoTime(certificate.expires)}, and it is ${isoTime(at.now)} here. It renews itself when the machine reaches the founder; check the clocks if it does not.`
   }
   return undefined
 }
 
 const removed = 'This machine was removed from the mesh'
+const expired = 'The membership certificate expired'
 
 /** Whether a refusal says that this machine was revoked, which holds for ever; what else is wrong with a certificate may pass. */
 export function isRemoval(error: unknown): boolean {
   return error instanceof MeshError && error.code === 'AuthenticationFailed' && error.message.startsWith(removed)
+}
+
+/** Whether a refusal says that this machine's certificate has expired, by the other's clock. */
+export function isExpiry(error: unknown): boolean {
+  return error instanceof MeshError && error.code === 'AuthenticationFailed' && error.message.startsWith(expired)
 }
 
 function isoTime(ms: number): string {
@@ -197,6 +205,8 @@ export const helloProtocol = defineProtocol({
           certificate: certificateBytes,
           revocationsNumber: z.number().int().min(0),
           addresses: addressesSchema.default([]),
+          /** The client's clock, ms since 1970: a server whose certificate has expired by it renews that. */
+          time: z.number().int().min(0).optional(),
         }),
         answer: z.object({
           certificate: certificateBytes,

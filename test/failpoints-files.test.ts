@@ -28,6 +28,8 @@ const things: Record<string, [thing: string, nth: number]> = {
   'file.replace.renamed': ['identity', 6],
   'founding.root.saved': ['identity', 1],
   'founding.registry.saved': ['identity', 1],
+  'restore.files.made': ['backup', 1],
+  'restore.rows.moved': ['backup', 1],
   'registry.change.saved': ['identity', 1],
   'membership.certificate.saved': ['identity', 1],
   'membership.revocations.saved': ['identity', 1],

@@ -5,7 +5,7 @@
 import type { Connection, Stream } from '@libp2p/interface'
 import { MeshError, toMeshError } from '../../protocols/errors.ts'
 import type { PeerIdText } from '../../protocols/ids.ts'
-import { type Certificate, helloProtocol } from '../../protocols/membership.ts'
+import { type Certificate, helloProtocol, isExpiry } from '../../protocols/membership.ts'
 import { clientSession, type Handlers, type Session, serverSession } from '../../protocols/rpc.ts'
 import { StreamChannel } from '../../protocols/stream-channel.ts'
 import type { Membership } from '../membership.ts'
@@ -29,8 +29,8 @@ const maxRefusals = 8
 /** Of a greeting, until it has shown who it is: a certificate and addresses. A list of revocations is larger. */
 const strangerFrameBytes = 64 * 1024
 
-/** Timers of Node hold at most 2^31 - 1 ms. */
-const maxTimerMs = 2 ** 31 - 1
+/** A clock that is set makes every timer wrong: whether certificates hold is looked at so often besides. */
+const lookMs = 60_000
 
 type Client = typeof helloProtocol.client
 type Server = typeof helloProtocol.server
@@ -75,6 +75,7 @@ export class Gate {
   readonly #forgetChanges: () => void
   /** In the order in which they came. */
   readonly #strangers = new Set<Connection>()
+  readonly #looking: ReturnType<typeof setInterval>
   #stopped = false
 
   constructor(options: GateOptions) {
@@ -82,13 +83,18 @@ export class Gate {
     this.#membership = options.membership
     this.#forgetChanges = options.membership.onChange((change) => {
       if (change === 'certificate') this.#announceCertificate()
-      else this.#announceRevocations()
+      if (change === 'revocations') this.#announceRevocations()
     })
+    this.#looking = setInterval(() => {
+      for (const peer of this.#peers.keys()) this.#recheck(peer)
+    }, lookMs)
+    this.#looking.unref()
   }
 
   stop(): void {
     this.#stopped = true
     this.#forgetChanges()
+    clearInterval(this.#looking)
     for (const peer of this.#peers.values()) {
       clearTimeout(peer.expiry)
       for (const greeting of peer.greetings.values()) greeting.timers.forEach(clearTimeout)
@@ -163,6 +169,7 @@ export class Gate {
             const certificate = await this.#membership.judge(request.certificate, greeting.peer)
             this.#admit(greeting, certificate, request.addresses)
             channel.allow(helloProtocol.maxFrameBytes)
+            if (request.time !== undefined && request.time >= this.#membership.certificate.expires) this.#membership.heardExpired()
           } catch (error) {
             this.#refuse(greeting, toMeshError(error).message)
             greeting.refusals += 1
@@ -191,11 +198,11 @@ export class Gate {
       greeting.session = session
       const { signedCertificate, revocationsNumber, signedRevocations } = this.#membership
       const addresses = this.#options.addresses()
-      const answer = await session.call(
-        'hello',
-        { certificate: signedCertificate, revocationsNumber, addresses },
-        { timeoutMs: greetingMs },
-      )
+      const hello = { certificate: signedCertificate, revocationsNumber, addresses, time: this.#membership.now() }
+      const answer = await session.call('hello', hello, { timeoutMs: greetingMs }).catch((error: unknown) => {
+        if (isExpiry(error)) this.#membership.heardExpired()
+        throw error
+      })
       const certificate = await this.#membership.judge(answer.certificate, peer)
       if (answer.revocations !== undefined) await this.#membership.takeRevocations(answer.revocations)
       this.#admit(greeting, certificate, answer.addresses)
@@ -212,13 +219,19 @@ export class Gate {
   }
 
   #notes(greeting: Greeting): Handlers<Server>['notes'] {
-    const whenMember = (take: () => Promise<void>) => {
-      if (this.certificateOf(greeting.peer) === undefined) return
+    const whenMember = (take: () => Promise<void>, isRefusedOne = false) => {
+      if (this.certificateOf(greeting.peer) === undefined && !isRefusedOne) return
       take().catch((error: unknown) => this.#options.log('a pushed certificate was refused', { peer: greeting.peer, error: String(error) }))
     }
     return {
-      certificate: (note) =>
-        whenMember(async () => this.#admit(greeting, await this.#membership.judge(note.certificate, greeting.peer), [])),
+      certificate: (note) => {
+        // One that was dialled and refused may have renewed its certificate for that.
+        const isRefusedOne =
+          this.certificateOf(greeting.peer) === undefined &&
+          greeting.connection.direction === 'outbound' &&
+          ++greeting.refusals < maxRefusals
+        whenMember(async () => this.#admit(greeting, await this.#membership.judge(note.certificate, greeting.peer), []), isRefusedOne)
+      },
       revocations: (note) => whenMember(async () => void (await this.#membership.takeRevocations(note.revocations))),
     }
   }
@@ -271,10 +284,7 @@ export class Gate {
     if (peer.certificate === undefined || certificate.serial >= peer.certificate.serial) peer.certificate = certificate
     peer.trouble = undefined
     this.#strangers.delete(greeting.connection)
-    clearTimeout(peer.expiry)
-    const leftMs = peer.certificate.expires - this.#membership.now()
-    peer.expiry = setTimeout(() => this.#recheck(greeting.peer), Math.min(leftMs, maxTimerMs))
-    peer.expiry.unref()
+    this.#recheck(greeting.peer)
     this.#options.onMember(greeting.peer, greeting.connection, addresses)
   }
 
@@ -286,15 +296,19 @@ export class Gate {
     this.#recheck(greeting.peer)
   }
 
-  /** Parts with a peer whose certificate does not hold any more. */
+  /** Parts with a peer whose certificate does not hold any more, now or when it expires. */
   #recheck(name: PeerIdText): void {
     const peer = this.#peers.get(name)
     if (peer?.certificate === undefined) return
+    clearTimeout(peer.expiry)
     const trouble = this.#membership.trouble(peer.certificate, name)
-    if (trouble === undefined) return
+    const leftMs = peer.certificate.expires - this.#membership.now()
+    if (trouble === undefined) {
+      if (leftMs < lookMs) peer.expiry = setTimeout(() => this.#recheck(name), leftMs).unref()
+      return
+    }
     peer.certificate = undefined
     peer.trouble = trouble
-    clearTimeout(peer.expiry)
     this.#options.log('a peer is a member no more', { peer: name, trouble })
     this.#options.onStranger(name)
     for (const { connection } of peer.greetings.values()) connection.abort(new Error(trouble))

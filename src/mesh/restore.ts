@@ -3,7 +3,7 @@
  * end, the identity last: without it a data directory belongs to no mesh.
  */
 import { randomBytes } from 'node:crypto'
-import { mkdir, readdir, rename, rm, writeFile } from 'node:fs/promises'
+import { access, mkdir, readdir, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { RestoredStore } from '../../coordinator/restored.ts'
 import { openLevelStore } from '../../coordinator/store.ts'
@@ -12,6 +12,7 @@ import { identityFiles } from '../../node/identity.ts'
 import { layoutOf } from '../../node/layout.ts'
 import { renewFounder } from '../../node/restored-identity.ts'
 import { MeshError } from '../../protocols/errors.ts'
+import { failpoint } from '../../protocols/failpoint.ts'
 import { controlSocketPath } from '../config.ts'
 import { openBackup } from './backup-file.ts'
 import { settingsFile } from './settings.ts'
@@ -38,9 +39,12 @@ export interface Restored {
 /** What must not be there: a mesh's own. Blobs and task directories may stay. */
 const occupying = ['identity', 'coordinator', 'journal'] as const
 
+const stagingPrefix = 'restoring-'
+
 /** Restores into a data directory without a mesh, whole or not at all. Rejects with InvalidPropertyValue where one is there, or with what is wrong with the file. */
 export async function restoreMesh({ dataDir, file, passphrase }: RestoreOptions): Promise<Restored> {
   await refuseSecondNode(controlSocketPath(dataDir))
+  await sweepRestore(dataDir)
   await refuseOccupied(dataDir)
   const backup = await openBackup(file)
   const firstMade = await mkdir(dataDir, { recursive: true, mode: 0o711 }).catch((error: unknown) => {
@@ -48,7 +52,7 @@ export async function restoreMesh({ dataDir, file, passphrase }: RestoreOptions)
       cause: error,
     })
   })
-  const staging = join(dataDir, `restoring-${randomBytes(6).toString('hex')}`)
+  const staging = join(dataDir, `${stagingPrefix}${randomBytes(6).toString('hex')}`)
   const made = layoutOf(staging)
   try {
     for (const path of [staging, made.identity, made.coordinator]) await mkdir(path, { mode: 0o700 })
@@ -70,6 +74,7 @@ export async function restoreMesh({ dataDir, file, passphrase }: RestoreOptions)
     const { mesh, peer, members } = await renewFounder(staging)
     if (mesh !== backup.head.mesh || peer !== backup.head.founder)
       throw new MeshError('InvalidPropertyValue', `${file} holds the identity of another mesh than it says.`)
+    failpoint('restore.files.made')
     await moveIn(dataDir, staging)
     const { name, time } = backup.head
     return { mesh, founder: peer, name, time, members, ...counts }
@@ -78,6 +83,23 @@ export async function restoreMesh({ dataDir, file, passphrase }: RestoreOptions)
     throw error
   } finally {
     await rm(staging, { recursive: true, force: true })
+  }
+}
+
+/** Removes what a restore that was killed left behind: it holds a copy of the root key. The data directory is in use by nobody. */
+export async function sweepRestore(dataDir: string): Promise<void> {
+  for (const name of await readdir(dataDir).catch((): string[] => [])) {
+    if (!name.startsWith(stagingPrefix)) continue
+    const staging = layoutOf(join(dataDir, name))
+    const isThere = (path: string) =>
+      access(path).then(
+        () => true,
+        () => false,
+      )
+    // It died between its moves: the rows are in their place without the identity that they belong to.
+    if ((await isThere(staging.identity)) && !(await isThere(staging.coordinator)))
+      await rm(layoutOf(dataDir).coordinator, { recursive: true, force: true })
+    await rm(join(dataDir, name), { recursive: true, force: true })
   }
 }
 
@@ -114,6 +136,7 @@ async function moveIn(dataDir: string, staging: string): Promise<void> {
           if (error.code !== 'ENOENT' || name !== settingsFile) throw error
         },
       )
+      if (name === 'coordinator') failpoint('restore.rows.moved')
     }
   } catch (error) {
     for (const path of moved) await rm(path, { recursive: true, force: true })

@@ -20,6 +20,7 @@ import type { Logger } from '../../protocols/logger.ts'
 import { controlSocketPath } from '../config.ts'
 import { version } from '../version.ts'
 import type { Log } from './log.ts'
+import { sweepRestore } from './restore.ts'
 import type { RunningNode, UpOptions } from './up-options.ts'
 
 /** The invitation that a founder prints: long enough to walk to the other machines. */
@@ -32,6 +33,7 @@ export async function startNode(options: UpOptions): Promise<RunningNode> {
   // Before anything is written: a second node here would also ask for a second membership.
   await refuseSecondNode(controlSocketPath(options.dataDir))
   await sweepIdentity(options.dataDir)
+  await sweepRestore(options.dataDir)
   const { identity, how } = await identify(options, logger)
   let started: Running | undefined
   try {

@@ -66,11 +66,11 @@ export class TestMesh {
     return this.open(this.#dirs.at(-1)!, membership, options.host)
   }
 
-  /** Starts a member with an identity that is there already. */
-  async open(dataDir: string, membership: Membership, host: Partial<HostOptions> = {}): Promise<TestMember> {
+  /** Starts a member with an identity that is there already; unless told otherwise it dials the founder. */
+  async open(dataDir: string, membership: Membership, host: Partial<HostOptions> = {}, dials = true): Promise<TestMember> {
     const joined = await member(dataDir, membership, { listen: onLoopback, ...host })
     this.#members.push(joined)
-    joined.host.keepConnected(this.founder.host.peer, this.founder.host.addresses())
+    if (dials) joined.host.keepConnected(this.founder.host.peer, this.founder.host.addresses())
     return joined
   }
 

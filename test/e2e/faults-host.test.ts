@@ -1,5 +1,5 @@
 /** What a machine can do to its node: a disk that takes nothing, damaged data. */
-import { readdir, readFile, rename, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { MeshLab } from './support/mesh-lab.ts'
@@ -40,7 +40,10 @@ describe('a coordinator whose database is damaged', () => {
       /^batchmesh: The coordinator's database \S+ cannot be opened: it is damaged, .*Restore it from a backup/m,
     )
     await rename(dir, join(lab.root, 'damaged'))
+    // What a restore that was killed leaves holds the root key of a mesh.
+    await mkdir(join(founder.dataDir, 'restoring-0123', 'identity'), { recursive: true })
     await lab.up('founder', { args: lendNone })
+    expect(await readdir(founder.dataDir)).not.toContain('restoring-0123')
     await submit(lab, 'founder', 'j2', [{ id: 't', commandLine: 'echo after' }])
     await succeed(lab, 'founder', 'j2')
   })

@@ -38,6 +38,7 @@ export async function strayFiles(dataDir: string): Promise<string[]> {
   const any = () => true
   for (const directory of ['blobs/tmp', 'blobs/trash', 'blobs/partial']) await look(directory, any)
   for (const directory of ['.', 'identity']) await look(directory, (name) => name.endsWith('.tmp'))
+  await look('.', (name) => name.startsWith('restoring-'))
   const lanes = (await readdir(join(dataDir, 'run')).catch((): string[] => [])).filter((name) => name.startsWith('lanes-'))
   if (lanes.length > 1) strays.push(...lanes.map((name) => join(dataDir, 'run', name)))
   return strays

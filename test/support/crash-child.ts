@@ -3,7 +3,7 @@
  * Each thing loads only what it needs, can be done again after it broke off, and says on its output what is promised from then on.
  */
 import { createHash } from 'node:crypto'
-import { open, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdir, open, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 
 const [, , thing, dir, token] = process.argv as [string, string, string, string, string?]
@@ -73,6 +73,24 @@ const things: Record<string, () => Promise<void>> = {
     const { enrol } = await import('../../node/enrol.ts')
     const { record, peer } = await enrol(dir, token!)
     promise(`member ${peer} of ${record.mesh}`)
+  },
+  async backup() {
+    const { found, load } = await import('../../node/identity.ts')
+    const { openLevelStore } = await import('../../coordinator/store.ts')
+    const { meshKey, storeFormat } = await import('../../coordinator/rows.ts')
+    const { encode } = await import('../../protocols/codec.ts')
+    const { backUp } = await import('../../src/mesh/backup.ts')
+    const { restoreMesh } = await import('../../src/mesh/restore.ts')
+    const [source, backup] = [join(dir, 'source'), join(dir, 'backup')]
+    if ((await load(source)) === undefined) {
+      await found(source, { name: 'me' })
+      await mkdir(join(source, 'coordinator'))
+      const store = await openLevelStore(join(source, 'coordinator'))
+      await store.write(new Map([[meshKey, encode({ format: storeFormat, ownerEpoch: 1, nextJobUid: 1, nextReservationId: 1 })]]))
+      await store.close()
+      await backUp({ dataDir: source, file: backup, mesh: undefined })
+    }
+    promise(`mesh ${(await restoreMesh({ dataDir: dir, file: backup })).mesh}`)
   },
   async restore() {
     const { RestoredStore } = await import('../../coordinator/restored.ts')

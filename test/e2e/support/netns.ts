@@ -5,6 +5,7 @@
  *     const net = await Network.create(['a', 'b'], t)
  *     await lab.up('founder', { within: net.within('a'), network: [] })
  *     await net.cut('b'); await net.heal('b')
+ *     await net.part(['a'], ['b', 'c']); await net.join(['a', 'b', 'c'])
  */
 import { execFile, execFileSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
@@ -67,6 +68,30 @@ export class Network {
 
   async heal(host: string): Promise<void> {
     await ip('-n', this.#namespace('hub'), 'link', 'set', this.#port(host), 'up')
+  }
+
+  /** What these others send to the host is lost without a word; what it sends to them arrives. */
+  async deafen(host: string, others: readonly string[]): Promise<void> {
+    const from = others.map((other) => this.addressOf(other)).join(', ')
+    await this.#nft(
+      host,
+      `add table ip bm; add chain ip bm in { type filter hook input priority 0; }; add rule ip bm in ip saddr { ${from} } drop`,
+    )
+  }
+
+  /** Nothing passes between a host of one side and one of the other. */
+  async part(side: readonly string[], other: readonly string[]): Promise<void> {
+    for (const host of side) await this.deafen(host, other)
+    for (const host of other) await this.deafen(host, side)
+  }
+
+  /** Ends what {@link deafen} and {@link part} did to these hosts. */
+  async join(hosts: readonly string[]): Promise<void> {
+    for (const host of hosts) await this.#nft(host, 'delete table ip bm')
+  }
+
+  async #nft(host: string, rules: string): Promise<void> {
+    await run('ip', ['netns', 'exec', this.#namespace(host), 'nft', rules])
   }
 
   /** Gives the host another address, as a new lease of a router's does. */
