@@ -7,7 +7,7 @@ import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Level } from 'level'
 import { MeshError } from '../protocols/errors.ts'
-import { filesTrouble, isLogDamaged } from '../protocols/level-log.ts'
+import { filesTrouble, isLogDamaged, systemAdvice } from '../protocols/level-log.ts'
 
 /** `undefined` deletes. */
 export type Rows = ReadonlyMap<string, Uint8Array | undefined>
@@ -49,7 +49,7 @@ export async function openLevelStore(directory: string): Promise<Store> {
   } catch (error) {
     const cause = error instanceof Error && error.cause instanceof Error ? error.cause : (error as Error)
     const locked = 'code' in cause && cause.code === 'LEVEL_LOCKED'
-    throw unusable(locked ? 'another process is using it' : `${cause.message}. ${wayOut}`, error)
+    throw unusable(locked ? 'another process is using it' : `${cause.message}. ${systemAdvice(cause.message) ?? wayOut}`, error)
   }
   /** Damage in tables shows when they are read. */
   const readable = (error: unknown): never => {

@@ -10,6 +10,7 @@ import { z } from 'zod'
 import { decode, encode } from '../protocols/codec.ts'
 import { failpoint } from '../protocols/failpoint.ts'
 import { type Attempt, attemptKey, attemptSchema } from '../protocols/ids.ts'
+import { systemAdvice } from '../protocols/level-log.ts'
 import { outcomeSchema } from '../protocols/model/task.ts'
 import { type Reservation, reservationSchema } from '../protocols/pools.ts'
 import { levelDamage } from './level-damage.ts'
@@ -122,7 +123,7 @@ function openError(directory: string, error: unknown): Error {
       { cause: error },
     )
   return new Error(
-    `The node journal ${directory} cannot be opened: ${text}. If it is damaged, move the directory away: the node starts as new, and its unreported tasks run again.`,
+    `The node journal ${directory} cannot be opened: ${text}. ${systemAdvice(text) ?? 'If it is damaged, move the directory away: the node starts as new, and its unreported tasks run again'}.`,
     { cause: error },
   )
 }

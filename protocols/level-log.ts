@@ -13,6 +13,14 @@ const full = 1
 const first = 2
 const lastType = 4
 
+/** What to do where the system keeps LevelDB from its files, which may then be whole; undefined where they are at fault. */
+export function systemAdvice(message: string): string | undefined {
+  if (message.includes('Too many open files')) return 'The node may not open enough files: raise the limit (ulimit -n 65536)'
+  if (message.includes('No space left on device')) return 'Free some space'
+  if (/Permission denied|Read-only file system/.test(message)) return 'Let the user that runs the node write there'
+  return undefined
+}
+
 /** What is wrong with the files by their names; undefined when nothing is. */
 export function filesTrouble(names: readonly string[]): string | undefined {
   const hasLog = names.some((name) => name.endsWith('.log'))

@@ -56,6 +56,8 @@ export class Spawner {
       this.#child.once('error', (error) => onEnd(error.message))
       this.#child.once('exit', (code, signal) => onEnd(`${signal ?? `code ${code}`} ${this.#errors}`))
     })
+    // The system would not start it: `error` says why.
+    if (this.#child.pid === undefined) return
     // Writing to a spawner that died: its exit is what is reported.
     this.#child.stdin!.on('error', () => {})
     this.#child.stderr!.on('data', (data: Buffer) => {
@@ -102,7 +104,7 @@ export class Spawner {
       }
     }
     const started = new Promise<number>((resolve, reject) => this.#waiting.set(id, { resolve, reject }))
-    this.#child.stdin!.write(
+    this.#child.stdin?.write(
       `if mkfifo -m 600 ${quoteWord(command)} ${quoteWord(report)}; then $D ${guard} $$ ${joinCommandLine(words)} & echo "${id} $!"; else echo "${id} 0"; fi\n`,
     )
     const pid = await started.finally(() => this.#waiting.delete(id))
@@ -120,7 +122,7 @@ export class Spawner {
 
   /** Ends the spawner once what it was told is done. */
   async close(): Promise<void> {
-    this.#child.stdin!.end()
+    this.#child.stdin?.end()
     await this.ended
   }
 }

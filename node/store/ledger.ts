@@ -13,6 +13,7 @@ import { decode, encode } from '../../protocols/codec.ts'
 import { MeshError } from '../../protocols/errors.ts'
 import { failpoint } from '../../protocols/failpoint.ts'
 import type { BlobId } from '../../protocols/ids.ts'
+import { systemAdvice } from '../../protocols/level-log.ts'
 import { levelDamage } from '../level-damage.ts'
 import { diskFull, isDiskFull } from './budget.ts'
 
@@ -263,9 +264,10 @@ export class Ledger {
 function damaged(path: string, what: string, cause?: unknown): MeshError {
   const locked = ((cause as Error | undefined)?.cause as { code?: string } | undefined)?.code === 'LEVEL_LOCKED'
   const then = locked
-    ? 'Another process uses it.'
-    : `Move the directory ${dirname(path)} away: the node starts with an empty store and fetches from others what they have; restore the directory from a copy to keep what only this machine had.`
-  return new MeshError('InternalError', `The index of the blob store ${path} cannot be opened: ${what}. ${then}`, { cause })
+    ? 'Another process uses it'
+    : (systemAdvice(what) ??
+      `Move the directory ${dirname(path)} away: the node starts with an empty store and fetches from others what they have; restore the directory from a copy to keep what only this machine had`)
+  return new MeshError('InternalError', `The index of the blob store ${path} cannot be opened: ${what}. ${then}.`, { cause })
 }
 
 /** Marks a new index; one without a number is of version 0.1, which had this format and gave none. Rejects, and changes nothing, for another. */

@@ -84,7 +84,7 @@ async function refuseReadOnly(dataDir: string): Promise<void> {
 /** What the system's own words leave open. */
 function withAdvice(error: unknown): unknown {
   const { code, message } = error as NodeJS.ErrnoException
-  if (code !== 'EMFILE' && code !== 'ENFILE') return error
+  if (code !== 'EMFILE' && code !== 'ENFILE' && !/\b(EMFILE|ENFILE)\b/.test(message)) return error
   return new MeshError('InternalError', `The node may not open enough files: ${message}. Raise the limit: ulimit -n 65536`, {
     cause: error,
   })

@@ -21,6 +21,34 @@ describe('a start of a node', () => {
   })
 })
 
+describe('a start with damaged settings', () => {
+  it('is refused with the file and the setting', async (t) => {
+    const lab = await MeshLab.create(t)
+    await mkdir(lab.dataDir('n'))
+    await writeFile(join(lab.dataDir('n'), 'settings.json'), '{"port": 70000}')
+    const { code, stderr } = await lab.cli('n', ['up', '--data', lab.dataDir('n'), ...quiet])
+    expect(code).toBe(2)
+    expect(stderr).toMatch(/^batchmesh: The settings in \S+settings\.json cannot be used \(port: .*--defaults/)
+    expect(await readdir(lab.dataDir('n'))).toEqual(['settings.json'])
+  })
+})
+
+describe('a start with too few open files', () => {
+  // Each of these fails at another step of the start.
+  it.skipIf(process.platform !== 'linux').each([28, 32])('(%i) is refused with the limit to raise, not as damage', async (limit) => {
+    const lab = await MeshLab.create()
+    try {
+      const within = ['prlimit', `--nofile=${limit}:${limit}`]
+      const { code, stderr } = await lab.cli('n', ['up', '--data', lab.dataDir('n'), ...quiet], { within })
+      expect(code).toBe(1)
+      expect(stderr).toMatch(/^batchmesh: .*may not open enough files.*ulimit -n 65536/m)
+      expect(stderr).not.toContain('away')
+    } finally {
+      await lab.close()
+    }
+  })
+})
+
 describe('a coordinator whose database is damaged', () => {
   it('L2 L5: does not start with a part of it, says what to do, and started without it goes on with its machines', async (t) => {
     const lab = await MeshLab.create(t)
