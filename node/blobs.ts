@@ -14,6 +14,8 @@ import type { BlobStore } from './store/store.ts'
 
 /** A peer that gave wrong bytes is not asked again for this long: a bad disk stays bad for a while. */
 const liarMs = 600_000
+/** One that was named as a fetcher and could not be reached is not dialled again for this long: a dial that is let wait holds a place. */
+const awayMs = 30_000
 
 export interface BlobExchange {
   /** Brings a blob, with all below it, into the store, every byte checked. Pulls of the same blob share one. BlobNotFound when nobody has it. */
@@ -46,9 +48,10 @@ export function startBlobExchange(options: {
   const sessions = new BlobSessions(wire)
   const pusher = new Pusher(store, sessions)
   const liars = new Map<PeerIdText, number>()
+  const away = new Map<PeerIdText, number>()
   const pulls = new Map<BlobId, SharedPull>()
   const closing = new AbortController()
-  const calls = blobCalls(store, tracker)
+  const calls = blobCalls(store, tracker, (peer) => wire.addresses(peer))
   const stopServing = wire.serve(blobsProtocol, (channel) => {
     serverSession(blobsProtocol, channel, { calls, notes: {} })
   })
@@ -61,6 +64,12 @@ export function startBlobExchange(options: {
       liars.set(peer, now() + liarMs)
       log?.warn({ peer, blob: id }, 'a machine gave bytes that do not match a blob and is not asked for a while')
     },
+    onAway: (peer: PeerIdText) => {
+      for (const [known, untilMs] of away) if (untilMs <= now()) away.delete(known)
+      away.set(peer, now() + awayMs)
+    },
+    isAway: (peer: PeerIdText) => (away.get(peer) ?? 0) > now(),
+    learn: (peer: PeerIdText, addresses: readonly string[]) => wire.learn(peer, addresses),
     seeds: (id: BlobId) => tracker.providers(id, wire.peer, maxProviders),
     isLiar: (peer: PeerIdText) => (liars.get(peer) ?? 0) > now(),
   }

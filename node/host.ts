@@ -155,8 +155,9 @@ export class Host implements Wire {
     await this.#node.stop()
   }
 
-  /** Multiaddrs at which this machine can be dialled, with its peer id; what was announced first. */
-  addresses(): string[] {
+  /** Multiaddrs at which a machine can be dialled, with its peer id: this one (what was announced first), or another as far as known. */
+  addresses(peer: PeerIdText = this.peer): string[] {
+    if (peer !== this.peer) return this.#book.of(peer).map(String)
     const announced = this.#options.announce ?? []
     const all = this.#node.getMultiaddrs().map(String)
     const isAnnounced = (address: string) => announced.some((prefix) => address === prefix || address.startsWith(`${prefix}/p2p/`))
@@ -179,11 +180,6 @@ export class Host implements Wire {
   keepConnected(peer: PeerIdText, addresses: readonly string[] = [], options: { patient?: boolean } = {}): () => void {
     this.#book.learn(peer, addresses)
     return peer === this.peer ? () => {} : this.#dialer.keep(peer, options)
-  }
-
-  /** Whether an address of the peer was ever heard of. */
-  knowsAddress(peer: PeerIdText): boolean {
-    return this.#book.of(peer).length > 0
   }
 
   learn(peer: PeerIdText, addresses: readonly string[]): void {

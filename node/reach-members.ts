@@ -11,14 +11,14 @@ const dialsPerSecond = 100
 
 /** Keeps the founder connected with every member that it has an address of. Returns how to stop. Elsewhere it does nothing. */
 export function reachMembers(options: {
-  host: Pick<Host, 'keepConnected' | 'knowsAddress'>
+  host: Pick<Host, 'keepConnected' | 'addresses'>
   membership: Pick<Membership, 'founder' | 'peer' | 'isRevoked' | 'onChange'>
   random?: () => number
 }): () => void {
   const { host, membership, random = Math.random } = options
   const stops = new Map<PeerIdText, () => void>()
   const members = (membership.founder?.members() ?? []).filter(
-    ({ peer, revoked }) => !revoked && peer !== membership.peer && host.knowsAddress(peer),
+    ({ peer, revoked }) => !revoked && peer !== membership.peer && host.addresses(peer).length > 0,
   )
   for (const { peer } of members) {
     const delayMs = (random() * members.length * 1000) / dialsPerSecond

@@ -37,6 +37,9 @@ export const maxLeavesBytes = 32 * 256 * 1024
 export const maxFileBytes = 256 * 2 ** 30
 /** Peers in an answer of the tracker: more seeds than one pull can use at once. */
 export const maxProviders = 16
+/** Addresses of each: more than a machine has interfaces that others reach. */
+export const maxProviderAddresses = 8
+export const maxAddressChars = 256
 
 const nothing = z.object({})
 const bytes = z.custom<Uint8Array>((value) => value instanceof Uint8Array, { error: 'bytes are expected' })
@@ -46,6 +49,9 @@ const sizeSchema = z.number().int().min(0).max(maxFileBytes)
 const leavesSchema = upTo(maxLeavesBytes).refine((leaves) => leaves.length >= 32 && leaves.length % 32 === 0, {
   error: 'digests are 32 bytes each',
 })
+const addressesSchema = z
+  .record(z.string().max(128), z.array(z.string().max(maxAddressChars)).max(maxProviderAddresses))
+  .refine((addresses) => Object.keys(addresses).length <= maxProviders, { error: `at most ${maxProviders} peers` })
 /** Name of a pin, such as `job:12`. */
 export const pinNameSchema = z.string().min(1).max(128)
 
@@ -88,12 +94,18 @@ export const blobsProtocol = defineProtocol({
       },
       /** A chunk of a file; also of one that is still coming in, as far as it came. BlobNotFound: not (yet) here. */
       chunk: { request: z.object({ id: blobIdSchema, index: z.number().int().min(0) }), answer: z.object({ data: upTo(maxChunkBytes) }) },
+      /** Which chunks of a file are here, also of one that is still coming in: one bit a chunk, lowest bit first; empty: none. Since 0.3. */
+      chunks: { request: z.object({ id: blobIdSchema }), answer: z.object({ have: upTo(maxLeavesBytes / 256) }) },
       /** Whether each blob is here, directories with all that is below them. */
       have: { request: z.object({ ids: idsSchema }), answer: z.object({ have: z.array(z.boolean()).max(maxIds) }) },
       /** Who else fetches the blob or has it; with `seed` the caller is told of to others from now on. */
       providers: {
         request: z.object({ id: blobIdSchema, seed: z.boolean().default(false) }),
-        answer: z.object({ peers: z.array(z.string().max(128)).max(maxProviders) }),
+        answer: z.object({
+          peers: z.array(z.string().max(128)).max(maxProviders),
+          /** Where they can be dialled, as far as known (since 0.3). */
+          addresses: addressesSchema.optional(),
+        }),
       },
 
       /** Answers once all that was taken is durable; null: taken, else why that item was refused. */

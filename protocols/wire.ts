@@ -74,6 +74,8 @@ export interface Wire {
   serve(service: Service, accept: (channel: Channel) => void): () => void
   /** Tells where a peer can be dialled (multiaddrs); later `open` calls use it. */
   learn(peer: PeerIdText, addresses: readonly string[]): void
+  /** Where a peer can be dialled, as far as known: what {@link learn} was told, and what the peer said itself. */
+  addresses(peer: PeerIdText): readonly string[]
   /** Whether the process of a peer is there, by dialling its known addresses: `refused` means that its machine answered that nobody listens (L7), `unknown` that nothing could be learnt. Never rejects. */
   probe(peer: PeerIdText, options?: AbortOptions): Promise<'alive' | 'refused' | 'unknown'>
   /** Gossip to every member that subscribes; fire and forget. */

@@ -35,6 +35,7 @@ export async function socketWire(path: string, peer: string): Promise<Wire> {
       return () => serving.delete(protocol)
     },
     learn: () => {},
+    addresses: () => [],
     probe: async () => 'unknown',
     publish: () => {},
     subscribe: () => () => {},

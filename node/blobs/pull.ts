@@ -11,7 +11,7 @@ import { maxTreeEntries, nodeBatch } from '../store/tree.ts'
 import { parseBlobId, sha256 } from '../store/unixfs.ts'
 import { Limit } from './limit.ts'
 import { askManifests, type Verified } from './manifests.ts'
-import { pullChunks, type Source } from './pull-file.ts'
+import { pullChunks, type Source, type Swarm } from './pull-file.ts'
 import { takeSmall } from './serve.ts'
 import type { BlobSessions } from './sessions.ts'
 
@@ -37,6 +37,11 @@ export interface PullContext {
   /** Tells that a peer gave wrong bytes. */
   onLiar(peer: PeerIdText, id: BlobId): void
   isLiar(peer: PeerIdText): boolean
+  /** Tells that a peer, which others had named, could not be reached. */
+  onAway(peer: PeerIdText): void
+  isAway(peer: PeerIdText): boolean
+  /** Where a peer is said to be. */
+  learn(peer: PeerIdText, addresses: readonly string[]): void
   /** Those that fetched the blob from here. */
   seeds(id: BlobId): PeerIdText[]
 }
@@ -158,7 +163,7 @@ class TreePull {
     const receiving = await store.receive(id, what.size, what.leaves)
     try {
       for (let round = 0; receiving.partial.missingCount > 0; round++) {
-        const outcome = await pullChunks(receiving.partial, await this.#sources(id, true), this.#signal)
+        const outcome = await pullChunks(receiving.partial, this.#swarm(id), this.#signal)
         for (const peer of outcome.liars) this.#context.onLiar(peer, id)
         if (receiving.partial.missingCount === 0) break
         if (round + 1 >= maxRounds) throw notFound(id, outcome.lastError)
@@ -204,19 +209,34 @@ class TreePull {
   async #sources(id: BlobId, seeds: boolean): Promise<Source[]> {
     const { self, sessions } = this.#context
     const { providers = [], home } = this.#options
-    const peers = new Set<PeerIdText>([...providers, ...this.#context.seeds(id)])
-    if (home !== undefined) peers.add(home)
+    const asked = new Set<PeerIdText>(providers)
+    if (home !== undefined) asked.add(home)
+    const peers = new Set<PeerIdText>([...asked, ...this.#context.seeds(id)])
     if (home !== undefined && home !== self && seeds) {
       try {
         const answer = await (await sessions.to(home)).call('providers', { id, seed: true }, { signal: this.#signal })
-        for (const peer of answer.peers) peers.add(peer)
+        for (const peer of answer.peers) {
+          peers.add(peer)
+          this.#context.learn(peer, answer.addresses?.[peer] ?? [])
+        }
       } catch {
         this.#signal.throwIfAborted()
       }
     }
     return [...peers]
-      .filter((peer) => peer !== self && !this.#context.isLiar(peer))
-      .map((peer) => ({ peer, session: () => sessions.to(peer), bulk: () => sessions.bulk(peer) }))
+      .filter((peer) => peer !== self && !this.#context.isLiar(peer) && (asked.has(peer) || !this.#context.isAway(peer)))
+      .map((peer) => ({
+        peer,
+        isHome: peer === home,
+        isWhole: asked.has(peer),
+        session: () => sessions.to(peer),
+        bulk: () => sessions.bulk(peer),
+      }))
+  }
+
+  #swarm(id: BlobId): Swarm {
+    const { self, onAway } = this.#context
+    return { self, sources: () => this.#sources(id, true), onAway }
   }
 
   async #pause(round: number): Promise<void> {

@@ -1,5 +1,12 @@
 /** The serving side of protocols/blobs.ts: what a machine's store gives to, and takes from, the members of its mesh. */
-import { type BlobsProtocol, batchBytes, maxProviders, type WireManifest } from '../../protocols/blobs.ts'
+import {
+  type BlobsProtocol,
+  batchBytes,
+  maxAddressChars,
+  maxProviderAddresses,
+  maxProviders,
+  type WireManifest,
+} from '../../protocols/blobs.ts'
 import { MeshError, toMeshError } from '../../protocols/errors.ts'
 import type { BlobId, PeerIdText } from '../../protocols/ids.ts'
 import type { CallHandlers } from '../../protocols/rpc.ts'
@@ -25,7 +32,11 @@ interface SessionState {
   uploads: Map<BlobId, Promise<Receiving>>
 }
 
-export function blobCalls(store: BlobStore, tracker = new Tracker()): CallHandlers<BlobsProtocol['server']> {
+export function blobCalls(
+  store: BlobStore,
+  tracker = new Tracker(),
+  addressesOf: (peer: PeerIdText) => readonly string[] = () => [],
+): CallHandlers<BlobsProtocol['server']> {
   const readers = new Map<PeerIdText, { reading: Limit; sessions: number }>()
   const sessions = new WeakMap<AbortSignal, SessionState>()
 
@@ -68,6 +79,12 @@ export function blobCalls(store: BlobStore, tracker = new Tracker()): CallHandle
 
     chunk: ({ id, index }, context) => stateOf(context).reading.run(async () => ({ data: await store.chunk(id, index) })),
 
+    chunks: async ({ id }, { remote }) => {
+      // Who asks fetches it, and soon has parts to give.
+      tracker.add(id, remote.peer)
+      return { have: await store.chunksHere(id) }
+    },
+
     have: async ({ ids }) => {
       const have: boolean[] = []
       for (const id of ids) have.push(await store.has(id))
@@ -77,7 +94,9 @@ export function blobCalls(store: BlobStore, tracker = new Tracker()): CallHandle
     providers: ({ id, seed }, { remote }) => {
       const found = tracker.providers(id, remote.peer, maxProviders)
       if (seed) tracker.add(id, remote.peer)
-      return { peers: found }
+      const short = (peer: PeerIdText) => addressesOf(peer).filter((address) => address.length <= maxAddressChars)
+      const addresses = Object.fromEntries(found.map((peer) => [peer, short(peer).slice(0, maxProviderAddresses)]))
+      return { peers: found, addresses }
     },
 
     putSmall: async ({ items }, { remote }) => {

@@ -3,11 +3,11 @@ import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import type { AddressInfo, Socket } from 'node:net'
 import { connect, createServer, type Server, type TLSSocket } from 'node:tls'
-import { directProtocol, type Ticket, ticketKeyBytes, ticketMs } from '../../protocols/direct.ts'
+import { type DirectProtocol, directProtocol, type Ticket, ticketKeyBytes, ticketMs } from '../../protocols/direct.ts'
 import { MeshError } from '../../protocols/errors.ts'
 import type { PeerIdText } from '../../protocols/ids.ts'
 import { checkVerdict, encodeAccepted } from '../../protocols/opening.ts'
-import { clientSession, serverSession } from '../../protocols/rpc.ts'
+import { clientSession, type Session, serverSession } from '../../protocols/rpc.ts'
 import { StreamChannel } from '../../protocols/stream-channel.ts'
 import type { Channel, Remote, Role, Service } from '../../protocols/wire.ts'
 import { duplexOfSocket } from '../socket-duplex.ts'
@@ -38,6 +38,8 @@ export function directHost(listen: readonly string[]): string | undefined {
   return listen.length === 1 ? hostOf(listen[0]!) : undefined
 }
 
+type DirectSession = Session<DirectProtocol['server'], DirectProtocol['client']>
+
 interface Issued {
   key: Uint8Array
   remote: Remote
@@ -50,11 +52,11 @@ export class DirectConnections {
   readonly #now: () => number
   readonly #tickets = new Map<string, Issued>()
   /** Whose ticket a connection showed, until its handshake is over. */
-  readonly #shown = new WeakMap<TLSSocket, Issued>()
+  readonly #shown = new Map<TLSSocket, Issued>()
   readonly #channels = new Map<PeerIdText, Set<Channel>>()
   readonly #givenUp = new Map<PeerIdText, number>()
-  /** Connections that have shown no ticket yet, by where they come from. */
-  readonly #strangers = new Set<string>()
+  /** Connections that have shown no ticket yet, by where they come from; the oldest first. */
+  readonly #strangers = new Map<string, Socket>()
   #listening: Promise<Server> | undefined
 
   constructor(options: DirectOptions) {
@@ -71,11 +73,17 @@ export class DirectConnections {
   /** Gives a member a ticket. Throws Unreachable where this machine does not listen, ServerBusy, or the protocol's refusal. */
   async ticket(protocol: string, remote: Remote): Promise<Ticket> {
     if (this.#options.host === undefined) throw new MeshError('Unreachable', 'This machine takes no direct connections.')
+    this.#listening ??= this.#listen(this.#options.host)
+    const listening = this.#listening
+    // A port that cannot be had now may be later.
+    listening.catch(() => {
+      if (this.#listening === listening) this.#listening = undefined
+    })
+    const { port } = (await listening).address() as AddressInfo
+    // Nothing is waited for from here on: many ask at once.
     this.#options.served(protocol, remote.roles)
     if ([...this.#tickets.values()].filter((issued) => issued.remote.peer === remote.peer).length >= maxTickets)
       throw new MeshError('ServerBusy', `One peer holds at most ${maxTickets} tickets.`)
-    this.#listening ??= this.#listen(this.#options.host)
-    const { port } = (await this.#listening).address() as AddressInfo
     const id = randomBytes(16).toString('hex')
     const key = new Uint8Array(randomBytes(ticketKeyBytes))
     const expiry = setTimeout(() => this.#tickets.delete(id), ticketMs).unref()
@@ -91,8 +99,10 @@ export class DirectConnections {
   ): Promise<Channel | undefined> {
     const { remote, host, service } = to
     if ((this.#givenUp.get(remote.peer) ?? 0) > this.#now()) return undefined
-    const session = clientSession(directProtocol, await control(), { calls: {}, notes: {} })
+    let session: DirectSession | undefined
     try {
+      // A peer of an older version has no such conversation.
+      session = clientSession(directProtocol, await control(), { calls: {}, notes: {} })
       const ticket = await session.call('ticket', { protocol: service.protocol }, { signal })
       const channel = await dial(host, ticket, service, remote, AbortSignal.any([signal, AbortSignal.timeout(dialMs)]))
       this.#keep(channel)
@@ -103,14 +113,19 @@ export class DirectConnections {
       this.#options.log('no direct connection to a machine; bulk goes over the common one', { peer: remote.peer, error: String(error) })
       return undefined
     } finally {
-      session.close()
+      session?.close()
     }
   }
 
   /** The peer is gone, or no member any more. */
   closeAll(peer: PeerIdText): void {
     for (const channel of this.#channels.get(peer) ?? []) channel.close('lost')
-    for (const [id, { remote }] of this.#tickets) if (remote.peer === peer) this.#tickets.delete(id)
+    for (const [socket, { remote }] of this.#shown) if (remote.peer === peer) socket.destroy()
+    for (const [id, { remote, expiry }] of this.#tickets) {
+      if (remote.peer !== peer) continue
+      clearTimeout(expiry)
+      this.#tickets.delete(id)
+    }
   }
 
   async stop(): Promise<void> {
@@ -119,6 +134,7 @@ export class DirectConnections {
     this.#tickets.clear()
     const server = await this.#listening?.catch(() => undefined)
     server?.close()
+    for (const socket of this.#strangers.values()) socket.destroy()
   }
 
   async #listen(host: string): Promise<Server> {
@@ -131,6 +147,7 @@ export class DirectConnections {
         this.#tickets.delete(id)
         clearTimeout(issued.expiry)
         this.#shown.set(socket, issued)
+        socket.once('close', () => this.#shown.delete(socket))
         return issued.key
       },
     })
@@ -143,17 +160,23 @@ export class DirectConnections {
     return server
   }
 
-  /** Who shows no ticket is parted with after `handshakeTimeout`; until then there are only so many. */
+  /** Who shows no ticket is parted with after `handshakeTimeout`, and before that for the next when there are so many. */
   #bound(socket: Socket): void {
-    if (this.#strangers.size >= maxStrangers) return void socket.destroy()
     const from = originOf(socket)
-    this.#strangers.add(from)
-    socket.once('close', () => this.#strangers.delete(from))
+    this.#strangers.set(from, socket)
+    socket.once('close', () => {
+      if (this.#strangers.get(from) === socket) this.#strangers.delete(from)
+    })
+    if (this.#strangers.size <= maxStrangers) return
+    const [oldest] = this.#strangers
+    this.#strangers.delete(oldest![0])
+    oldest![1].destroy()
   }
 
   #accept(socket: TLSSocket): void {
     this.#strangers.delete(originOf(socket))
     const issued = this.#shown.get(socket)
+    this.#shown.delete(socket)
     if (issued === undefined) return void socket.destroy()
     try {
       const { service, accept } = this.#options.served(issued.protocol, issued.remote.roles)

@@ -67,6 +67,13 @@ export class PartialFile {
     return this.#have[index] === 1
   }
 
+  /** Which chunks are here: one bit each, lowest bit first. */
+  bits(): Uint8Array {
+    const bits = new Uint8Array(Math.ceil(this.chunks / 8))
+    for (const [index, one] of this.#have.entries()) bits[index >> 3]! |= one << (index & 7)
+    return bits
+  }
+
   /** Takes one chunk if its bytes match; false when they do not. */
   async write(index: number, data: Uint8Array): Promise<boolean> {
     if (data.length !== chunkLength(this.size, index)) return false

@@ -45,6 +45,9 @@ export abstract class BlobReader {
   /** A chunk of a file that is still coming in, checked; undefined when it is not here. */
   protected abstract comingChunk(id: BlobId, index: number): Promise<Uint8Array | undefined>
 
+  /** Which chunks of such a file came, one bit each; undefined when it is not coming in. */
+  protected abstract comingBits(id: BlobId): Promise<Uint8Array | undefined>
+
   /** Where the bytes of a larger file lie; for the hand-out to tasks. */
   filePath(id: BlobId): string {
     return join(this.dir, 'files', id)
@@ -128,6 +131,16 @@ export abstract class BlobReader {
     const bytes = await readChunk(task).catch(() => undefined)
     if (bytes !== undefined) return bytes
     throw await this.takeOut(id)
+  }
+
+  /** Which chunks of a file are here: one bit each, lowest bit first; empty when none are. Their bytes are checked when they are read. */
+  async chunksHere(id: BlobId): Promise<Uint8Array> {
+    const row = await this.ledger.get(id)
+    if (row === undefined) return (await this.comingBits(id)) ?? new Uint8Array()
+    const count = row.kind === 'file' ? chunkCount(row.size) : 0
+    const bits = new Uint8Array(Math.ceil(count / 8)).fill(0xff)
+    if (count % 8 > 0) bits[bits.length - 1] = (1 << (count % 8)) - 1
+    return bits
   }
 
   /** A range of a file, checked; shorter at its end. */

@@ -50,6 +50,11 @@ export class ReceivingFiles {
     return entry === undefined ? undefined : await (await entry.partial).read(index)
   }
 
+  /** Which chunks came, one bit each; undefined when the file is not coming in. */
+  async bits(id: BlobId): Promise<Uint8Array | undefined> {
+    return (await this.#receiving.get(id)?.partial)?.bits()
+  }
+
   /** Opens the partial file of a blob whose list of leaves was checked against its id. Reserves room for all of it. */
   async receive(id: BlobId, size: number, leaves: Uint8Array): Promise<Receiving> {
     let entry = this.#receiving.get(id)

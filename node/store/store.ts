@@ -235,6 +235,10 @@ export class BlobStore extends BlobReader {
     return this.#receiving.chunk(id, index)
   }
 
+  protected override comingBits(id: BlobId): Promise<Uint8Array | undefined> {
+    return this.#receiving.bits(id)
+  }
+
   async #addFile(path: string, of: FinishedFile, options: PutOptions): Promise<BlobId> {
     const { id, size, totalBytes, leaves } = of
     await this.ledger.change(async (changes) => {

@@ -339,7 +339,9 @@ export function describeWire(name: string, start: () => Promise<WirePair>): void
     it('rejects with Unreachable for a peer that nobody knows or that is not there', async () => {
       const { a, nobody } = await started()
       expect(await code(a.open(nobody.peer, contractService))).toBe('Unreachable')
+      expect(a.addresses(nobody.peer)).toEqual([])
       a.learn(nobody.peer, nobody.addresses)
+      expect(a.addresses(nobody.peer)).toHaveLength(nobody.addresses.length)
       expect(await code(a.open(nobody.peer, contractService))).toBe('Unreachable')
     })
 

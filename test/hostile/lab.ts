@@ -20,6 +20,7 @@ import { type BlobStore, openStore } from '../../node/store/store.ts'
 import { blobsProtocol } from '../../protocols/blobs.ts'
 import { decode, encode } from '../../protocols/codec.ts'
 import { controlProtocol } from '../../protocols/control.ts'
+import { directProtocol } from '../../protocols/direct.ts'
 import { filesProtocol } from '../../protocols/files.ts'
 import { FrameDecoder, FrameQueue } from '../../protocols/framing.ts'
 import { leasesProtocol } from '../../protocols/leases.ts'
@@ -38,6 +39,7 @@ export const remoteProtocols: readonly Protocol[] = [
   leasesProtocol,
   controlProtocol,
   blobsProtocol,
+  directProtocol,
   filesProtocol,
 ]
 

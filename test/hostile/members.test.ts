@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { blobsProtocol } from '../../protocols/blobs.ts'
 import { controlProtocol } from '../../protocols/control.ts'
+import { directProtocol } from '../../protocols/direct.ts'
 import { leasesProtocol } from '../../protocols/leases.ts'
 import { offersTopic } from '../../protocols/offers.ts'
 import { poolsTopic } from '../../protocols/pools.ts'
@@ -77,6 +78,20 @@ describe('a member', () => {
     for (let n = 0; n < 50; n += 1) await lab.witness()
     // Those in flight, and those whose answers lie in the windows of the two ends.
     expect(lab.chunksRead()).toBeLessThanOrEqual(2 * blobsProtocol.maxInFlight)
+  })
+
+  it('S1: that asks for tickets without end holds 64, over however many channels', async () => {
+    const codes: unknown[] = []
+    for (let channels = 0; channels < 5; channels += 1) {
+      const stream = await member.open(directProtocol)
+      for (let n = 1; n <= 16; n += 1) {
+        stream.say([REQUEST, n, 'ticket', { protocol: blobsProtocol.protocol }])
+        const [kind, , code] = (await stream.frame()) as unknown[]
+        codes.push(kind === REFUSAL ? code : 'ticket')
+      }
+    }
+    expect(codes).toEqual([...new Array(64).fill('ticket'), ...new Array(16).fill('ServerBusy')])
+    await lab.witness()
   })
 
   it('S1: that floods the coordinator with heartbeats and never reads does not keep others from being answered', async () => {

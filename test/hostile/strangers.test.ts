@@ -4,7 +4,9 @@ import { connect } from 'node:net'
 import type { Connection } from '@libp2p/interface'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { Gate } from '../../node/host/gate.ts'
+import { blobsProtocol } from '../../protocols/blobs.ts'
 import { controlProtocol } from '../../protocols/control.ts'
+import { directProtocol } from '../../protocols/direct.ts'
 import { enrolProtocol, helloProtocol } from '../../protocols/membership.ts'
 import { type HostileLab, type RawStream, startHostileLab } from './lab.ts'
 
@@ -33,6 +35,24 @@ describe('a stranger', () => {
   it('S1: that speaks no libp2p is parted with, and others are answered', async () => {
     const { port } = lab.mesh.founder
     await Promise.all([raw(port, randomBytes(100_000)), raw(port, new TextEncoder().encode('GET / HTTP/1.1\r\nHost: x\r\n\r\n'))])
+    await lab.witness()
+  })
+
+  it('S1: at the port for direct connections is parted with: for noise at once, else when a handshake takes too long', {
+    timeout: 60_000,
+  }, async () => {
+    const member = await (await lab.intruder('member')).open(directProtocol)
+    member.say([REQUEST, 1, 'ticket', { protocol: blobsProtocol.protocol }])
+    const [, , { port }] = (await member.frame()) as [number, number, { port: number }]
+    await Promise.all([raw(port, randomBytes(100_000)), raw(port, new TextEncoder().encode('GET / HTTP/1.1\r\n\r\n'))])
+    const slow = connect(port, '127.0.0.1')
+    slow.on('error', () => undefined)
+    const handshake = [0x16, 3, 1, 2, 0, 1, 0, 1]
+    const speaking = setInterval(() => slow.write(new Uint8Array([handshake.shift() ?? 0])), 1000)
+    const silent = raw(port, new Uint8Array())
+    await lab.witness()
+    await Promise.all([silent, new Promise((resolve) => slow.on('close', resolve))])
+    clearInterval(speaking)
     await lab.witness()
   })
 

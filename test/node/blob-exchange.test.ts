@@ -108,6 +108,33 @@ describe('pull', () => {
     expect(chunksAsked(home.asked).length + chunksAsked(first.asked).length).toBe(16)
   })
 
+  it('of machines that begin together each takes another part from the home, and the rest from the others', async () => {
+    const home = await peers.start('home')
+    const bytes = randomBytes(48 * MiB)
+    const id = await put(home.store, bytes)
+    const fetchers = [await peers.start('a'), await peers.start('b'), await peers.start('c'), await peers.start('d')]
+    await Promise.all(fetchers.map(({ exchange }) => exchange.pull(id, { home: home.peer })))
+    expect(chunksAsked(home.asked).length).toBeLessThanOrEqual(2 * 48)
+    for (const { asked, store } of fetchers) {
+      expect(chunksAsked(asked).length).toBeGreaterThan(0)
+      expect(Buffer.compare(await readAll(store, id), bytes)).toBe(0)
+    }
+  })
+
+  it('tries machines of an older version, which cannot say what they have, chunk by chunk', async () => {
+    const [home, old, worker] = [await peers.start('home'), await peers.start('old'), await peers.start('worker')]
+    const id = await put(home.store, randomBytes(16 * MiB))
+    await old.exchange.pull(id, { home: home.peer })
+    peers.serve(old, () => ({
+      chunks: () => {
+        throw new MeshError('UnsupportedVersion', 'There is no call "chunks".')
+      },
+    }))
+    old.asked.length = 0
+    await worker.exchange.pull(id, { home: home.peer })
+    expect(chunksAsked(old.asked).length).toBeGreaterThan(0)
+  })
+
   it('fetches only what is missing after its process was killed', async () => {
     const home = await peers.start('home')
     const before = await peers.start('worker')

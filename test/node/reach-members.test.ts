@@ -42,7 +42,7 @@ describe('the founder', () => {
     const all = Promise.withResolvers<void>()
     const stop = reachMembers({
       host: {
-        knowsAddress: (peer) => peer !== hidden.peer,
+        addresses: (peer) => (peer === hidden.peer ? [] : ['/ip4/10.0.0.1/tcp/1']),
         keepConnected: (peer) => {
           kept.add(peer)
           all.resolve()

@@ -83,6 +83,7 @@ export class MemoryNet {
         return () => this.#served.delete(key)
       },
       learn: () => undefined,
+      addresses: () => [],
       probe: async () => 'unknown',
       publish: (topic, data) => {
         for (const { peer: to, handler } of this.#topics.get(topic) ?? [])

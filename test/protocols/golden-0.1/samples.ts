@@ -2,6 +2,7 @@
 import { z } from 'zod'
 import { blobsProtocol } from '../../../protocols/blobs.ts'
 import { controlProtocol } from '../../../protocols/control.ts'
+import { directProtocol } from '../../../protocols/direct.ts'
 import { filesProtocol } from '../../../protocols/files.ts'
 import { leasesProtocol } from '../../../protocols/leases.ts'
 import { localProtocol } from '../../../protocols/local.ts'
@@ -13,6 +14,7 @@ import type { Protocol } from '../../../protocols/rpc.ts'
 export const protocols: readonly Protocol[] = [
   blobsProtocol,
   controlProtocol,
+  directProtocol,
   enrolProtocol,
   filesProtocol,
   helloProtocol,
@@ -86,6 +88,7 @@ function make(schema: JsonSchema, name: string, root: JsonSchema): unknown {
 function stringFor(schema: JsonSchema, name: string): string {
   if (/peer|machine|home|founder/i.test(name)) return peer
   if (schema.pattern?.startsWith('^b[a-z2-7]') === true) return blob
+  if (schema.pattern === '^[0-9a-f]{32}$') return '0'.repeat(32)
   if (name === 'fileMode') return '0755'
   if (/url/i.test(name)) return 'https://example.org/file'
   if (/path|filePattern/i.test(name)) return 'dir/file.txt'

@@ -102,6 +102,7 @@ export class FakeCoordinator {
       open: async () => this.#open(),
       serve: () => () => {},
       learn: () => {},
+      addresses: () => [],
       probe: async () => 'unknown',
       publish: () => {},
       subscribe: (topic, handler) => {
