@@ -9,6 +9,7 @@ import { makeArray } from './arrays.ts'
 import { migrate } from './migrate.ts'
 import { makeRolls } from './migrate-rolls.ts'
 import { JobRestore, restoreJob, restoreMachine, restoreNode, restorePool } from './restore.ts'
+import { chanceWords } from './roll.ts'
 import {
   arrayPrefix,
   type JobRow,
@@ -64,10 +65,11 @@ export async function boot(store: Store, self: PeerIdText, now: number, isNewMes
     ownerEpoch: last === undefined ? start : last.ownerEpoch + 1,
   }
   failpoint('coordinator.boot.opened')
-  if (migrated?.taken.some((step) => step.makes === 'rolls')) await makeRolls(store, self, mesh)
+  const chance = crypto.getRandomValues(new Uint32Array(chanceWords))
+  if (migrated?.taken.some((step) => step.makes === 'rolls')) await makeRolls(store, self, mesh, chance)
   await store.write(new Map([[meshKey, encode(mesh)]]))
   failpoint('coordinator.boot.claimed')
-  const state = newState(self, mesh, now)
+  const state = newState(self, mesh, now, chance)
   const rows = async <T>(prefix: string, take: (row: T, key: string) => void) => {
     for await (const [key, value] of store.scan(under(prefix))) take(decode(value) as T, key)
   }

@@ -13,8 +13,8 @@ import { kindOf } from './tasks.ts'
 const chunk = 1000
 
 /** Writes the same rows again when a start before this one broke off. */
-export async function makeRolls(store: Store, self: PeerIdText, mesh: MeshRow): Promise<void> {
-  const state = newState(self, mesh, 0)
+export async function makeRolls(store: Store, self: PeerIdText, mesh: MeshRow, chance: Uint32Array): Promise<void> {
+  const state = newState(self, mesh, 0, chance)
   for await (const [, value] of store.scan({ gt: 'job/', lt: 'job/\uffff' })) {
     const row = decode(value) as JobRow
     if (row.state === 'active') await makeRoll(store, state, row)

@@ -6,7 +6,9 @@
  *   pages   of 1,024 entries: ids one after the other, a byte a character; the kind of each; a mark each, once one has any
  *   table   entries by the hash of their folded id, open addressing; in 256 parts, so that none takes long to grow
  *
- * An id is compared with the id itself, never only by its hash. Pure.
+ * An id is compared with the id itself, never only by its hash. Ids are chosen by submitters, so the hash is made of words
+ * of chance that nobody outside knows: without them ids could be chosen that all share one, and each search would walk
+ * through all of them. Pure.
  */
 import { foldId } from '../protocols/ids.ts'
 
@@ -45,6 +47,9 @@ interface Part {
   count: number
 }
 
+/** Words of chance that a hash takes: one for each character (ASCII) at each place of an id. */
+export const chanceWords = 64 * 128
+
 export class Roll<Class extends { readonly key: string }> {
   size = 0
   /** Each id came after the one before: the order of the ids is that of the entries. */
@@ -55,6 +60,12 @@ export class Roll<Class extends { readonly key: string }> {
   readonly #kindNumbers = new Map<string, number>()
   #lastKind = -1
   #lastId = ''
+  readonly #chance: Uint32Array
+
+  /** `chance`: {@link chanceWords}, drawn anew at each start of the process. */
+  constructor(chance: Uint32Array) {
+    this.#chance = chance
+  }
 
   /** Adds a task that is not there yet; answers its number. */
   add(id: string, kind: Kind<Class>): number {
@@ -71,7 +82,7 @@ export class Roll<Class extends { readonly key: string }> {
 
   /** The number of the task with this folded id. */
   find(folded: string): number | undefined {
-    const hash = hashOf(folded)
+    const hash = hashOf(this.#chance, folded)
     const part = this.#table[hash % parts]
     if (part === undefined) return undefined
     const { slots } = part
@@ -159,13 +170,14 @@ export class Roll<Class extends { readonly key: string }> {
   /** The same as {@link hashOf} of the folded id. */
   #hashAt(n: number): number {
     const { page, at } = this.#at(n)
-    let hash = hashSeed
-    for (let i = page.starts[at]!; i < endOf(page, at); i += 1) hash = hashStep(hash, foldCode(page.ids[i]!))
-    return spread(hash)
+    const start = page.starts[at]!
+    let hash = 0
+    for (let i = start; i < endOf(page, at); i += 1) hash ^= wordOf(this.#chance, i - start, foldCode(page.ids[i]!))
+    return hash >>> 0
   }
 
   #file(folded: string, n: number): void {
-    const hash = hashOf(folded)
+    const hash = hashOf(this.#chance, folded)
     let part = this.#table[hash % parts]
     if (part === undefined) {
       part = { slots: new Uint32Array(least), count: 0 }
@@ -236,18 +248,14 @@ function foldCode(code: number): number {
   return code >= 65 && code <= 90 ? code + 32 : code
 }
 
-// FNV-1a, and the last steps of MurmurHash3 so that numbers that follow each other spread over the table.
-const hashSeed = 0x811c9dc5
-const hashStep = (hash: number, code: number) => Math.imul(hash ^ code, 0x01000193)
-
-function spread(hash: number): number {
-  const once = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b)
-  const twice = Math.imul(once ^ (once >>> 13), 0xc2b2ae35)
-  return (twice ^ (twice >>> 16)) >>> 0
+/** Simple tabulation: keeps searches short with open addressing too (Pătraşcu and Thorup, The Power of Simple Tabulation Hashing). */
+export function hashOf(chance: Uint32Array, folded: string): number {
+  let hash = 0
+  for (let i = 0; i < folded.length; i += 1) hash ^= wordOf(chance, i, folded.charCodeAt(i))
+  return hash >>> 0
 }
 
-function hashOf(folded: string): number {
-  let hash = hashSeed
-  for (let i = 0; i < folded.length; i += 1) hash = hashStep(hash, folded.charCodeAt(i))
-  return spread(hash)
+/** Undefined, which counts as 0, past the longest id that there can be. */
+function wordOf(chance: Uint32Array, place: number, code: number): number {
+  return chance[place * 128 + code]!
 }

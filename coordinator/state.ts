@@ -270,6 +270,8 @@ export interface Machine {
 
 export interface State {
   readonly self: PeerIdText
+  /** What the rolls' hashes are made of (roll.ts). */
+  readonly chance: Uint32Array
   mesh: MeshRow
   readonly machines: Map<PeerIdText, Machine>
   readonly pools: Map<string, Pool>
@@ -279,8 +281,8 @@ export interface State {
   lastTick: number
 }
 
-export function newState(self: PeerIdText, mesh: MeshRow, now: number): State {
-  const state: State = { self, mesh, machines: new Map(), pools: new Map(), jobs: new Map(), jobIds: new Map(), lastTick: now }
+export function newState(self: PeerIdText, mesh: MeshRow, now: number, chance: Uint32Array): State {
+  const state: State = { self, chance, mesh, machines: new Map(), pools: new Map(), jobs: new Map(), jobIds: new Map(), lastTick: now }
   addPoolToState(state, {
     spec: {
       id: defaultPoolId,
@@ -317,7 +319,7 @@ export function addJobToState(state: State, row: JobRow, forgotten = false): Job
     uid: row.uid,
     row,
     tasks: new Map(),
-    roll: new Roll(),
+    roll: new Roll(state.chance),
     arrays: [],
     arraysByShape: new Map(),
     total: 0,

@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { boot } from '../../coordinator/boot.ts'
 import { migrate, steps } from '../../coordinator/migrate.ts'
 import { shift } from '../../coordinator/queue.ts'
+import { chanceWords } from '../../coordinator/roll.ts'
 import { type ArrayRow, arrayKey, type MeshRow, meshKey, storeFormat, taskOfKey } from '../../coordinator/rows.ts'
 import type { Job, Task } from '../../coordinator/state.ts'
 import { createMemoryStore, type Store } from '../../coordinator/store.ts'
@@ -212,6 +213,12 @@ describe('the queue after a start', () => {
     const { state } = await boot(store, self, 0)
     expect(inTurn(state.jobIds.get('j')!)).toEqual(['a', 'b', 'm0001', 'm0002'])
   })
+})
+
+it('draws the words that hashes of ids are made of anew at each start', async () => {
+  const [one, two] = [await boot(createMemoryStore(), self, 0), await boot(createMemoryStore(), self, 0)]
+  expect(one.state.chance).toHaveLength(chanceWords)
+  expect(one.state.chance).not.toEqual(two.state.chance)
 })
 
 describe('the steps from older formats', () => {

@@ -8,6 +8,7 @@ import { createMemoryStore, type Store } from '../../coordinator/store.ts'
 import { decode } from '../../protocols/codec.ts'
 import { type MeshEvent, meshEventSchema } from '../../protocols/model/event.ts'
 import { jobSpecSchema } from '../../protocols/model/job.ts'
+import { fixedChance } from '../support/rows.ts'
 import { Scene } from '../support/scene.ts'
 
 let scene: Scene
@@ -246,7 +247,7 @@ describe('what is kept', () => {
 
 describe('reading', () => {
   async function open(store: Store = createMemoryStore()) {
-    const state = newState('peer-of-the-coordinator', { format: 1, ownerEpoch: 1, nextJobUid: 1, nextReservationId: 1 }, 0)
+    const state = newState('peer-of-the-coordinator', { format: 1, ownerEpoch: 1, nextJobUid: 1, nextReservationId: 1 }, 0, fixedChance)
     const desk: EventDesk = new EventDesk(await openEventLog(store, state, { name: 'm', version: '1' }, 5), state, () => pipeline.durable())
     const pipeline = new Pipeline({
       state,

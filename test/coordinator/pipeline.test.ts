@@ -6,6 +6,7 @@ import { createMemoryStore, type Rows, type Store } from '../../coordinator/stor
 import { jobSpecSchema } from '../../protocols/model/job.ts'
 import type { MachineDescription } from '../../protocols/model/machine.ts'
 import { taskArraySchema } from '../../protocols/model/task-array.ts'
+import { fixedChance } from '../support/rows.ts'
 
 interface Write {
   rows: Rows
@@ -25,7 +26,7 @@ function setup(fatal: (error: unknown) => void = () => {}) {
         arrived()
       }),
   }
-  const state = newState('peer-of-the-coordinator', { format: 1, ownerEpoch: 1, nextJobUid: 1, nextReservationId: 1 }, 0)
+  const state = newState('peer-of-the-coordinator', { format: 1, ownerEpoch: 1, nextJobUid: 1, nextReservationId: 1 }, 0, fixedChance)
   const performed: Effect[] = []
   const perform = (batch: Batch) => {
     performed.push(...batch.effects)

@@ -1,7 +1,8 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { inBook, isCompleted, type Kind, Roll } from '../../coordinator/roll.ts'
+import { chanceWords, hashOf, inBook, isCompleted, type Kind, Roll } from '../../coordinator/roll.ts'
 import { foldId } from '../../protocols/ids.ts'
+import { fixedChance } from '../support/rows.ts'
 
 type Class = { key: string }
 const kind = (key: string, specBytes = 100, maxTaskRetryCount?: number): Kind<Class> => ({ class: { key }, specBytes, maxTaskRetryCount })
@@ -14,7 +15,7 @@ describe('the roll', () => {
   it('finds each task by its folded id and no other, and gives ids as they were given', () => {
     fc.assert(
       fc.property(fc.uniqueArray(idOf, { maxLength: 200, selector: foldId }), fc.array(idOf), (ids, others) => {
-        const roll = new Roll<Class>()
+        const roll = new Roll<Class>(fixedChance)
         ids.forEach((id, n) => {
           expect(roll.find(foldId(id))).toBeUndefined()
           expect(roll.add(id, plain)).toBe(n)
@@ -28,7 +29,7 @@ describe('the roll', () => {
   })
 
   it('keeps tens of thousands over its pages and tables', () => {
-    const roll = new Roll<Class>()
+    const roll = new Roll<Class>(fixedChance)
     const ids = Array.from({ length: 30_000 }, (_, n) => (n % 2 === 0 ? `Frame-${n}` : `x${n * 7919}_${'long-'.repeat(n % 10)}`))
     for (const id of ids) roll.add(id, plain)
     ids.forEach((id, n) => {
@@ -39,7 +40,7 @@ describe('the roll', () => {
   })
 
   it('remembers what each is like; equal kinds are one object', () => {
-    const roll = new Roll<Class>()
+    const roll = new Roll<Class>(fixedChance)
     const kinds = [kind('1|0'), kind('2|0'), kind('1|0', 100, 3), kind('1|0', 5000), kind('1|0', 100, -1), kind('1|0')]
     for (let n = 0; n < 3000; n += 1) roll.add(`t${n}`, kinds[n % kinds.length]!)
     expect(kinds.map((_, n) => roll.kindAt(n))).toEqual([
@@ -57,7 +58,7 @@ describe('the roll', () => {
   it('marks tasks, and finds the next of a kind of mark over pages without any', () => {
     fc.assert(
       fc.property(fc.array(fc.tuple(fc.nat(4999), fc.constantFrom(inBook, 2, 3, 2_000_001))), fc.nat(5000), (marks, from) => {
-        const roll = new Roll<Class>()
+        const roll = new Roll<Class>(fixedChance)
         for (let n = 0; n < 5000; n += 1) roll.add(String(n), plain)
         for (const [n, mark] of marks) roll.setMark(n, mark)
         const expected = new Map(marks)
@@ -74,7 +75,7 @@ describe('the roll', () => {
   })
 
   it('says whether ids came in their order, and then where one would stand', () => {
-    const roll = new Roll<Class>()
+    const roll = new Roll<Class>(fixedChance)
     for (const id of ['a1', 'A2', 'b-07', 'b-09']) roll.add(id, plain)
     expect(roll.isAscending).toBe(true)
     expect(['', 'a1', 'a11', 'b', 'b-09', 'c'].map((text) => roll.firstAfter(text))).toEqual([0, 1, 1, 2, 4, 4])
@@ -82,4 +83,29 @@ describe('the roll', () => {
     roll.add('c', plain)
     expect(roll.isAscending).toBe(false)
   })
+
+  it('spreads ids that were chosen to share the hash of another process', () => {
+    const other = fixedChance.map((word) => Math.imul(word, 0x9e3779b1) ^ (word >>> 15))
+    expect(other.length).toBe(chanceWords)
+    // Pairs of blocks, each with one hash: so have all ids that are made of them.
+    let ids = ['']
+    for (let at = 0; at < 4; at += 1) {
+      const [one, two] = twoOfOneHash('-'.repeat(ids[0]!.length))
+      ids = ids.flatMap((id) => [id + one, id + two])
+    }
+    expect(new Set(ids.map((id) => hashOf(fixedChance, id))).size).toBe(1)
+    expect(new Set(ids.map((id) => hashOf(other, id))).size).toBe(ids.length)
+  })
 })
+
+/** Two different blocks with the same hash behind as many characters as `before` has. */
+function twoOfOneHash(before: string): [string, string] {
+  const byHash = new Map<number, string>()
+  for (let n = 0; ; n += 1) {
+    const block = (Math.imul(n, 0x9e3779b1) >>> 0).toString(36).padStart(7, '0')
+    const hash = hashOf(fixedChance, before + block)
+    const known = byHash.get(hash)
+    if (known !== undefined) return [known, block]
+    byHash.set(hash, block)
+  }
+}

@@ -6,6 +6,7 @@ import { listTasks, maxLooked, pageBytes } from '../../coordinator/task-rows.ts'
 import { encode } from '../../protocols/codec.ts'
 import { jobSpecSchema } from '../../protocols/model/job.ts'
 import { taskSpecSchema } from '../../protocols/model/task.ts'
+import { fixedChance } from '../support/rows.ts'
 
 const status = (result: 'success' | 'failure', outputs: readonly object[] = []) =>
   encode({
@@ -20,7 +21,7 @@ const status = (result: 'success' | 'failure', outputs: readonly object[] = []) 
 const specRow = (id: string) => encode({ creationTime: 0, spec: encode(taskSpecSchema.parse({ id, commandLine: 'true' })) })
 
 function newJob(jobState: 'active' | 'completed') {
-  const state = newState('peer-of-the-coordinator', { format: 1, ownerEpoch: 1, nextJobUid: 2, nextReservationId: 1 }, 0)
+  const state = newState('peer-of-the-coordinator', { format: 1, ownerEpoch: 1, nextJobUid: 2, nextReservationId: 1 }, 0, fixedChance)
   const spec = jobSpecSchema.parse({ id: 'j' })
   const row = { uid: 1, spec, state: jobState, creationTime: 0, stateTransitionTime: 0, excluded: [] }
   return { state, job: addJobToState(state, row, jobState === 'completed') }

@@ -6,7 +6,7 @@ import { createMemoryStore } from '../../coordinator/store.ts'
 import { vetReports } from '../../coordinator/vet.ts'
 import { encode } from '../../protocols/codec.ts'
 import { taskSpecSchema } from '../../protocols/model/task.ts'
-import { newMesh } from '../support/rows.ts'
+import { fixedChance, newMesh } from '../support/rows.ts'
 
 const attempt = { jobUid: 1, task: 'a', epoch: 1 }
 const reportOf = (...paths: string[]) => ({
@@ -18,7 +18,7 @@ async function specsWith(patterns: string[]) {
   const store = createMemoryStore()
   const spec = taskSpecSchema.parse({ id: 'a', commandLine: 'true', outputFiles: patterns.map((filePattern) => ({ filePattern })) })
   await store.write(new Map([[specKey(1, 'a'), encode({ creationTime: 0, spec: encode(spec) })]]))
-  return new SpecCache(store, newState('peer-of-the-coordinator', newMesh(), 0))
+  return new SpecCache(store, newState('peer-of-the-coordinator', newMesh(), 0, fixedChance))
 }
 
 describe('outputs that a machine reports', () => {

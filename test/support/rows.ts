@@ -4,6 +4,7 @@ import { arraySpecBytes, readArrayRow } from '../../coordinator/array-rows.ts'
 import { makeArray } from '../../coordinator/arrays.ts'
 import type { Effect } from '../../coordinator/events.ts'
 import { JobRestore, restoreJob, restoreMachine, restoreNode, restorePool } from '../../coordinator/restore.ts'
+import { chanceWords } from '../../coordinator/roll.ts'
 import {
   arrayKey,
   arrayPrefix,
@@ -32,6 +33,12 @@ import { type TaskSpec, taskSpecSchema } from '../../protocols/model/task.ts'
 import { arrayTask } from '../../protocols/model/task-array.ts'
 
 export type Rows = Map<string, Uint8Array>
+
+/** The same in each run. */
+export const fixedChance = Uint32Array.from(
+  { length: chanceWords },
+  (_, n) => Math.imul(n + 1, 0x9e3779b1) ^ (Math.imul(n + 7, 0x85ebca6b) >>> 7),
+)
 
 export function newMesh(): MeshRow {
   return { format: storeFormat, ownerEpoch: 1, nextJobUid: 1, nextReservationId: 1 }
@@ -92,7 +99,7 @@ export function restoreFrom(rows: Rows, self: string, now: number): State {
   const last = readRow<MeshRow>(rows, meshKey) ?? { ...newMesh(), ownerEpoch: 0 }
   const mesh: MeshRow = { ...last, ownerEpoch: last.ownerEpoch + 1 }
   rows.set(meshKey, encode(mesh))
-  const state = newState(self, mesh, now)
+  const state = newState(self, mesh, now, fixedChance)
   const keys = [...rows.keys()].sort()
   const all = <T>(prefix: string) => keys.filter((key) => key.startsWith(prefix)).map((key) => ({ key, row: decode(rows.get(key)!) as T }))
   for (const { key, row } of all<MachineRow>('mach/')) restoreMachine(state, key.slice('mach/'.length), row, now)

@@ -18,7 +18,7 @@ import { type PoolSpecInput, poolSpecSchema } from '../../protocols/model/pool.t
 import { type Outcome, type TaskSpecInput, taskSpecSchema } from '../../protocols/model/task.ts'
 import { type TaskArrayInput, taskArraySchema } from '../../protocols/model/task-array.ts'
 import type { Reservation } from '../../protocols/pools.ts'
-import { apply, type Batch, gather, newMesh, purgeRows, type Rows, readStatus, readTaskSpec, restoreFrom } from './rows.ts'
+import { apply, type Batch, fixedChance, gather, newMesh, purgeRows, type Rows, readStatus, readTaskSpec, restoreFrom } from './rows.ts'
 import { sanityCheck } from './sanity.ts'
 import { showEffects } from './show.ts'
 
@@ -61,7 +61,7 @@ export class Scene {
 
   constructor() {
     const mesh = newMesh()
-    this.state = newState(self, mesh, this.now)
+    this.state = newState(self, mesh, this.now, fixedChance)
     apply(this.rows, new Map([[meshKey, encode(mesh)]]))
   }
 
