@@ -31,7 +31,7 @@ import {
   onStarted,
   onUploading,
 } from './machines.ts'
-import { allocate, onAddPool, onDeletePool, onReserved, onResizePool } from './pools.ts'
+import { allocateMarked, onAddPool, onDeletePool, onReserved, onResizePool } from './pools.ts'
 import { settle } from './settle.ts'
 import type { State } from './state.ts'
 import { refuse, type Turn } from './turn.ts'
@@ -49,9 +49,10 @@ export function step(state: State, event: Event, now: number): Effect[] {
   return turn.out
 }
 
-/** The end of a turn: jobs that are done end, waiting tasks meet waiting claims. */
+/** The end of a turn: pools get what they lack, waiting tasks meet waiting claims. */
 export function endTurn(state: State, now: number): Effect[] {
   const turn: Turn = { state, now, out: [] }
+  allocateMarked(turn)
   settle(turn)
   return turn.out
 }
@@ -67,8 +68,7 @@ function handle(turn: Turn, event: Event): void {
     case 'tick':
       return onTick(turn)
     case 'hello':
-      onHello(turn, event)
-      return allocateAll(turn)
+      return onHello(turn, event)
     case 'gone':
       return onGone(turn, event)
     case 'heartbeat':
@@ -131,15 +131,14 @@ function onTick(turn: Turn): void {
   expire(turn)
   limitJobs(turn)
   endDoneJobs(turn)
-  allocateAll(turn)
-  // Gangs age, and hoards are shared, without any other event.
-  for (const pool of state.pools.values()) pool.dirty = true
+  for (const pool of state.pools.values()) {
+    // Machines are asked again, and given up, without any other event.
+    pool.toAllocate = true
+    // Gangs age, and hoards are shared.
+    pool.dirty = true
+  }
 }
 
 function endDoneJobs(turn: Turn): void {
   for (const job of turn.state.jobs.values()) endIfDone(turn, job)
-}
-
-function allocateAll(turn: Turn): void {
-  for (const pool of turn.state.pools.values()) allocate(turn, pool)
 }

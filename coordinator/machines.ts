@@ -5,7 +5,7 @@ import { defaultPoolId } from '../protocols/model/pool.ts'
 import type { WorkerEvent } from './events.ts'
 import { attemptOf, leaseOn, markStarted, minWindowMs, openLease, putStatus, windowMs } from './lease.ts'
 import { park, unpark } from './parking.ts'
-import { allocate, removeNode } from './pools.ts'
+import { removeNode } from './pools.ts'
 import { dequeue } from './queue.ts'
 import { machineKey } from './rows.ts'
 import { dismissClaim, repeatClaim, serveClaim } from './settle.ts'
@@ -72,8 +72,10 @@ export function onHello(turn: Turn, event: Extract<WorkerEvent, { kind: 'hello' 
   answer(turn, event.replyTo, welcome)
   const deleted = hello.jobs?.filter((uid) => !state.jobs.has(uid)) ?? []
   if (deleted.length > 0) turn.out.push({ kind: 'forget', peer, jobUids: deleted })
-  for (const node of machine.nodes.values()) node.pool.dirty = true
-  for (const pool of state.pools.values()) pool.dirty = true
+  for (const pool of state.pools.values()) {
+    pool.dirty = true
+    pool.toAllocate = true
+  }
   log(turn, 'info', `${machine.description.name} ${isNew ? 'is connected' : 'said hello again'}`, {
     machine: peer,
     cores: hello.machine.capacity.cores,
@@ -185,7 +187,7 @@ export function onGone(turn: Turn, event: Extract<WorkerEvent, { kind: 'gone' }>
     if (event.dead || unstarted) giveUp(turn, lease, lostOrPreempted(machine))
   }
   if (machine.leaving) forgetMachine(turn, machine)
-  else if (machine.dead) for (const node of [...machine.nodes.values()]) allocate(turn, node.pool)
+  else if (machine.dead) for (const node of machine.nodes.values()) node.pool.toAllocate = true
   log(
     turn,
     event.dead ? 'warn' : 'info',

@@ -96,8 +96,17 @@ function setAllocation(turn: Turn, pool: Pool, to: Pool['row']['allocationState'
   putPool(turn, pool)
 }
 
+/** Once a turn, however many machines said hello in it: each time looks at all nodes of the pool. */
+export function allocateMarked(turn: Turn): void {
+  for (const pool of turn.state.pools.values()) {
+    if (!pool.toAllocate) continue
+    pool.toAllocate = false
+    allocate(turn, pool)
+  }
+}
+
 /** Brings a pool towards its targets: asks machines, gives nodes back, ends a resize. */
-export function allocate(turn: Turn, pool: Pool): void {
+function allocate(turn: Turn, pool: Pool): void {
   if (pool.id === defaultPoolId) return
   const { spec } = pool.row
   for (const node of [...pool.nodes.values()]) {
@@ -221,7 +230,7 @@ export function onReserved(turn: Turn, event: Extract<WorkerEvent, { kind: 'rese
     node.machine.refusals.set(node.pool.id, { until: turn.now + askAgainMs, reason: node.refusal! })
     removeNode(turn, node, event.reason ?? 'refused')
   }
-  allocate(turn, node.pool)
+  node.pool.toAllocate = true
 }
 
 /** Takes a node out of a shrinking pool as the pool's deallocation option says. */

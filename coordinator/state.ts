@@ -228,6 +228,8 @@ export interface Pool {
   /** Something became ready, or room came back: parked claims are looked at again at the end of the turn. */
   dirty: boolean
   lastOfferAt: number
+  /** Machines or their nodes changed: what it lacks is asked for at the end of the turn (pools.ts). */
+  toAllocate: boolean
 }
 
 export interface Kept {
@@ -308,7 +310,17 @@ export function newState(self: PeerIdText, mesh: MeshRow, now: number, chance: U
 
 export function addPoolToState(state: State, row: PoolRow): Pool {
   const id = foldId(row.spec.id)
-  const pool: Pool = { id, row, nodes: new Map(), jobs: new Set(), parked: new Set(), sharedAt: 0, dirty: true, lastOfferAt: 0 }
+  const pool: Pool = {
+    id,
+    row,
+    nodes: new Map(),
+    jobs: new Set(),
+    parked: new Set(),
+    sharedAt: 0,
+    dirty: true,
+    lastOfferAt: 0,
+    toAllocate: false,
+  }
   state.pools.set(id, pool)
   for (const job of state.jobs.values()) if (foldId(job.row.spec.poolId) === id && job.row.state === 'active') pool.jobs.add(job)
   return pool

@@ -1,4 +1,6 @@
-import { beforeEach, describe, expect, it } from 'vitest'
+import { beforeEach, describe, expect, it, vi } from 'vitest'
+import type { Event } from '../../coordinator/events.ts'
+import { endTurn, step } from '../../coordinator/machine.ts'
 import { Scene } from '../support/scene.ts'
 
 let scene: Scene
@@ -144,5 +146,28 @@ describe('pools', () => {
 
   it('an unknown size is refused', () => {
     expect(scene.addPool({ id: 'p', vmSize: 'enormous' })).toEqual(['refuse InvalidPropertyValue'])
+  })
+})
+
+describe('a turn in which many machines say hello', () => {
+  it('looks at a pool’s nodes as often as one in which a single machine does', () => {
+    const scene = new Scene()
+    const hellos: Event[] = []
+    scene.onStep = (event) => {
+      if (event.kind === 'hello') hellos.push(event)
+    }
+    for (let n = 0; n < 20; n += 1) scene.hello(`m${n}`)
+    scene.addPool({ id: 'p', targetDedicatedNodes: 20 })
+    scene.grantAll()
+    const walks = vi.spyOn(scene.state.pools.get('p')!.nodes, 'values')
+    const walksOf = (events: readonly Event[]) => {
+      walks.mockClear()
+      for (const event of events) step(scene.state, event, scene.now)
+      endTurn(scene.state, scene.now)
+      return walks.mock.calls.length
+    }
+    const once = walksOf(hellos.slice(0, 1))
+    expect(once).toBeGreaterThan(0)
+    expect(walksOf(hellos)).toBe(once)
   })
 })
