@@ -131,7 +131,7 @@ export function putStatus(turn: Turn, task: Task, change: StatusChange): void {
     lastEnd: change.lastEnd,
     result: change.result,
     outcome: change.outcome,
-    ranOn: shown === undefined ? change.ranOn : ranOn(shown),
+    ranOn: lease !== undefined ? undefined : change.ended === undefined ? change.ranOn : ranOn(change.ended),
     history: task.history,
     losses: task.losses === 0 ? undefined : task.losses,
   }

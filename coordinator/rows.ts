@@ -127,7 +127,7 @@ export interface StatusRow {
   lastEnd?: LastEnd
   result?: 'success' | 'failure'
   outcome?: Outcome
-  /** Where the newest attempt ran, kept after its end. */
+  /** Where the newest attempt ran, once its lease has ended; until then the lease tells. */
   ranOn?: { machine: string; machineName: string; nodeId: string; epoch: number }
   /** Ended attempts, oldest first, bounded. */
   history?: AttemptRecord[]

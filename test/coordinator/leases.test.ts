@@ -1,4 +1,6 @@
 import { beforeEach, describe, expect, it } from 'vitest'
+import { viewTask } from '../../coordinator/view.ts'
+import { readStatus, readTaskSpec } from '../support/rows.ts'
 import { Scene } from '../support/scene.ts'
 
 let scene: Scene
@@ -359,5 +361,25 @@ describe('draining', () => {
       'del machine a',
     ])
     expect(scene.report('a', 'j/t#1', 0)).toEqual(['refuse InvalidRequestBody'])
+  })
+})
+
+describe('the row of a running task', () => {
+  it('says once where it runs; a start that reads it shows the machine by its name', () => {
+    const scene = new Scene()
+    scene.hello('a', { cores: 1 })
+    scene.addJob({ id: 'j' })
+    scene.addTasks('j', 't')
+    scene.claim('a')
+    const row = () => readStatus(scene.rows, 1, 't')!
+    expect(row()).toMatchObject({ state: 'running', lease: [{ machine: scene.peer('a'), nodeId: scene.nodeOf('a') }] })
+    expect(row().ranOn).toBeUndefined()
+    scene.restart()
+    const shown = viewTask(scene.state, scene.state.jobs.get(1)!, readTaskSpec(scene.rows, 1, 't')!, 0, row())
+    expect(shown.nodeInfo).toMatchObject({ machine: scene.peer('a'), machineName: 'a', taskRootDirectory: 'workitems/j/job-1/t' })
+    scene.hello('a', { inventory: [{ attempt: 'j/t#1' }] })
+    scene.report('a', 'j/t#1', 0)
+    expect(row()).toMatchObject({ state: 'completed', ranOn: { machine: scene.peer('a'), machineName: 'a', epoch: 1 } })
+    expect(row().lease).toBeUndefined()
   })
 })
