@@ -28,8 +28,8 @@ export class EventDesk {
     this.#durable = durable
   }
 
-  /** What a step did: answers the rows that tell it. */
-  tell(event: Event, effects: readonly Effect[], now: number): Effect[] {
+  /** What a step, or the end of a turn, did: answers the rows that tell it. */
+  tell(event: Event | undefined, effects: readonly Effect[], now: number): Effect[] {
     const rows = this.#log.tell(this.#state, event, effects, now)
     if (rows.length > 0) for (const wake of [...this.#waiting]) wake()
     return rows

@@ -76,11 +76,11 @@ export class EventLog {
     return this.#events.at(-1)?.seq ?? 0
   }
 
-  /** What an event and the effects of its step tell: the rows to be written with them. */
-  tell(state: State, event: Event, effects: readonly Effect[], now: number): Effect[] {
+  /** What an event and the effects of its step tell, or without one those of the end of a turn: the rows to be written with them. */
+  tell(state: State, event: Event | undefined, effects: readonly Effect[], now: number): Effect[] {
     const before = this.newest
     const say = (kind: EventKind, told: Told) => this.#add({ seq: this.newest + 1, time: now, kind, ...told })
-    this.#tellMachines(state, event, say)
+    if (event !== undefined) this.#tellMachines(state, event, say)
     for (const effect of effects) {
       if (effect.kind === 'put' && effect.key.startsWith('job/')) this.#tellJob(effect.value as JobRow, say)
       else if (effect.kind === 'put' && effect.key.startsWith('pool/')) this.#tellPool(effect.value as PoolRow, say)
@@ -210,7 +210,7 @@ export class EventLog {
     say('pool-deleted', { poolId, message: `pool ${poolId} was deleted` })
   }
 
-  #tellTask(jobUid: JobUid, change: TaskEvent, event: Event, say: Say): void {
+  #tellTask(jobUid: JobUid, change: TaskEvent, event: Event | undefined, say: Say): void {
     const job = this.#jobs.get(jobUid)
     const told = job === undefined ? undefined : taskTold(change, event)
     if (job === undefined || told === undefined) return
@@ -235,7 +235,7 @@ export class EventLog {
 type Say = (kind: EventKind, told: Told) => void
 
 /** Kind and words of a change of a task, where it is one to tell. */
-function taskTold(change: TaskEvent, event: Event): [EventKind, string] | undefined {
+function taskTold(change: TaskEvent, event: Event | undefined): [EventKind, string] | undefined {
   const { attemptEnd, exitCode, failureInfo, machineName } = change
   const on = machineName === undefined ? '' : ` on ${machineName}`
   const why =
@@ -251,7 +251,7 @@ function taskTold(change: TaskEvent, event: Event): [EventKind, string] | undefi
       return ['task-failed', `failed for good${on}${runs}${reason}`]
     }
     // The end of their job says it for all of them.
-    const isWithJob = event.kind === 'terminateJob' || event.kind === 'deleteJob' || event.kind === 'tick'
+    const isWithJob = event?.kind === 'terminateJob' || event?.kind === 'deleteJob' || event?.kind === 'tick'
     return isWithJob ? undefined : ['task-stopped', `was stopped${on}`]
   }
   if (change.state !== 'active') return undefined
@@ -267,7 +267,7 @@ function taskTold(change: TaskEvent, event: Event): [EventKind, string] | undefi
     case 'program-missing':
       return ['task-program-missing', `found no program${on}${reason} and is given to another machine`]
     case undefined:
-      return event.kind === 'reactivateTask' ? ['task-reactivated', 'is run again, as a user asked'] : undefined
+      return event?.kind === 'reactivateTask' ? ['task-reactivated', 'is run again, as a user asked'] : undefined
     default:
       return undefined
   }

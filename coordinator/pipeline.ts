@@ -45,8 +45,8 @@ export interface PipelineOptions {
   beat: (beat: Beat) => void
   /** A row is about to be written: lets the shell keep specs at hand. */
   onPut: (key: string, value: unknown) => void
-  /** What a step did is told in rows of their own, in the same batch. */
-  tell?: (event: Event, effects: readonly Effect[], now: number) => readonly Effect[]
+  /** What a step, or the end of a turn, did is told in rows of their own, in the same batch. */
+  tell?: (event: Event | undefined, effects: readonly Effect[], now: number) => readonly Effect[]
   /** A write failed, or the machine met a state it cannot be in: the process must end (L5). */
   fatal: (error: unknown) => void
 }
@@ -115,7 +115,10 @@ export class Pipeline {
         this.#gather(effects)
         if (tell !== undefined) this.#gather(tell(event, effects, at))
       }
-      this.#gather(endTurn(state, now()))
+      const at = now()
+      const effects = endTurn(state, at)
+      this.#gather(effects)
+      if (tell !== undefined) this.#gather(tell(undefined, effects, at))
     } catch (error) {
       return this.#fail(error)
     }

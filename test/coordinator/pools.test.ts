@@ -154,7 +154,7 @@ describe('a turn in which many machines say hello', () => {
     const scene = new Scene()
     const hellos: Event[] = []
     scene.onStep = (event) => {
-      if (event.kind === 'hello') hellos.push(event)
+      if (event?.kind === 'hello') hellos.push(event)
     }
     for (let n = 0; n < 20; n += 1) scene.hello(`m${n}`)
     scene.addPool({ id: 'p', targetDedicatedNodes: 20 })

@@ -47,8 +47,8 @@ export class Scene {
   readonly rows: Rows = new Map()
   /** Effects of the last call, as they came. */
   effects: Effect[] = []
-  /** Sees each event with what came of it. */
-  onStep: (event: Event, effects: readonly Effect[]) => void = () => {}
+  /** Sees each event with what came of it, and what the end of a turn brings, without one. */
+  onStep: (event: Event | undefined, effects: readonly Effect[]) => void = () => {}
   readonly #sessions = new Map<string, number>()
   readonly #incarnations = new Map<string, number>()
   readonly #described = new Map<string, HelloInput>()
@@ -79,7 +79,9 @@ export class Scene {
       this.onStep(event, own)
       return own
     })
-    effects.push(...endTurn(this.state, this.now))
+    const last = endTurn(this.state, this.now)
+    this.onStep(undefined, last)
+    effects.push(...last)
     const batch: Batch = new Map()
     gather(batch, effects)
     apply(this.rows, batch)
