@@ -15,7 +15,7 @@ interface Submitted {
   id: string
   /** Ids of tasks whose adding was answered. */
   acknowledged: string[]
-  /** Nothing more is added to it, and that was answered. */
+  /** It was asked to end with its tasks; nothing more is added to it. */
   closing: boolean
   deleting: boolean
 }
