@@ -5,6 +5,7 @@ import type { BlobId, PeerIdText } from '../protocols/ids.ts'
 import { type BlobStat, type LocalProtocol, maxBlobPieceBytes, maxTreePage } from '../protocols/local.ts'
 import type { CallHandlers } from '../protocols/rpc.ts'
 import type { BlobExchange } from './blobs.ts'
+import { free } from './store/chunk-io.ts'
 import type { Incoming } from './store/incoming.ts'
 import type { BlobStore } from './store/store.ts'
 import { importTree, maxTreeEntries, type TreeEntry, treeEntries } from './store/tree.ts'
@@ -141,6 +142,7 @@ export function localBlobCalls(options: LocalBlobsOptions): Pick<CallHandlers<Lo
     },
     putPiece: async ({ handle, data }) => {
       await upload(handle).append(data)
+      free(data)
       return {}
     },
     putEnd: async ({ handle, pin }, { signal }) => {

@@ -6,6 +6,8 @@
 import { webcrypto } from 'node:crypto'
 import { type FileHandle, open } from 'node:fs/promises'
 
+/** More than a stream hands over at once: sockets of Node 64 KiB, libp2p's streams no more. */
+const joinedBytes = 256 << 10
 /** What a frame has around the bytes of its chunk, at most. */
 const frameOverheadBytes = 512
 
@@ -50,12 +52,14 @@ export async function appendChunk(file: FileHandle, offset: number, bytes: Uint8
 }
 
 /**
- * Gives the memory of a chunk back at once, where nearly all of its buffer is the chunk: nobody else has a part of it
- * then. The collector would be woken by every 64 MiB of such buffers, and each time look through the whole heap.
+ * Gives the memory of a chunk that came in a frame back at once. Only of one so large that no stream hands it over in one
+ * piece: its frame was put together in a buffer of its own (framing.ts), where nobody else has a part. The collector would be
+ * woken by every few of such buffers, and each time look through the whole heap.
  */
 export function free(chunk: Uint8Array): void {
   const { buffer } = chunk
-  if (buffer instanceof ArrayBuffer && buffer.byteLength - chunk.length < frameOverheadBytes && !buffer.detached) buffer.transfer(0)
+  if (chunk.length < joinedBytes || buffer.byteLength - chunk.length >= frameOverheadBytes) return
+  if (buffer instanceof ArrayBuffer && !buffer.detached) buffer.transfer(0)
 }
 
 async function matches(bytes: Uint8Array, digest: Uint8Array): Promise<boolean> {

@@ -6,7 +6,9 @@ import { buildDirectory } from '../../node/store/directory.ts'
 import { closeHashPool } from '../../node/store/hash-pool.ts'
 import { importTree, treeEntries } from '../../node/store/tree.ts'
 import { parseBlobId } from '../../node/store/unixfs.ts'
+import { blobsProtocol } from '../../protocols/blobs.ts'
 import { MeshError } from '../../protocols/errors.ts'
+import { clientSession } from '../../protocols/rpc.ts'
 import { BlobPeers, corrupt, idOf, leavesOf, MiB, put, readAll } from '../support/blob-peers.ts'
 
 let peers: BlobPeers
@@ -224,6 +226,10 @@ describe('B1: wrong bytes', () => {
     await worker.exchange.pull(id, { home: home.peer })
     await corrupt(home.store, id, 1)
     worker.asked.length = 0
+    // Whoever asks for it: which chunks a pull takes from the home is a matter of its plan.
+    const session = clientSession(blobsProtocol, await third.wire.open(home.peer, blobsProtocol), { calls: {}, notes: {} })
+    await expect(session.call('chunk', { id, index: 0 })).rejects.toMatchObject({ code: 'BlobCorrupt' })
+    session.close()
     await third.exchange.pull(id, { home: home.peer })
     expect(Buffer.compare(await readAll(third.store, id), bytes)).toBe(0)
     await home.exchange.pull(id)

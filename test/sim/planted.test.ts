@@ -17,7 +17,8 @@ const symptoms: Record<keyof typeof bugs, RegExp> = {
   'reserves beyond the capacity': /^R1/,
   'starts what was granted in a session before': /^L7/,
   'answers before its disk has synced': /^L5/,
-  'finds a part of a batch after a crash': /^L5/,
+  // What is lost, or what does not fit together any more.
+  'finds a part of a batch after a crash': /^L5|contradicts itself|^TypeError/,
   'forgets a deleted job before its tasks are gone': /^leftover/,
   'forgets to write the row of an array': /^L5/,
   'forgets to write the roll of a request': /^L5|TaskNotFound/,

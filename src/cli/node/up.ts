@@ -166,10 +166,10 @@ async function joinToken(given: string | undefined, context: Context): Promise<s
 /** Runs the node in this process until it has ended. */
 async function runNode(context: Context, join: string | undefined, { used, kept }: UsedSettings, least: LogLevel): Promise<number> {
   const { world, dataDir } = context
-  const [{ startNode }, { makeLog }, { giveBackAtRest }, { writeSettings }] = await Promise.all([
+  const [{ startNode }, { makeLog }, { manageMemory }, { writeSettings }] = await Promise.all([
     import('../../mesh.ts'),
     import('../../mesh/log.ts'),
-    import('../../mesh/rest.ts'),
+    import('../../mesh/memory.ts'),
     import('../../mesh/settings.ts'),
   ])
   const log = makeLog({ readable: world.stderr.isTTY, least, write: (line) => void world.stderr.write(line) })
@@ -180,7 +180,7 @@ async function runNode(context: Context, join: string | undefined, { used, kept 
       : error
   })
   const unhook = stopOnInterrupt(world, node, log)
-  const stopGiving = giveBackAtRest()
+  const stopGiving = manageMemory()
   try {
     // Not before it runs: options that it cannot start with are not to come back.
     await writeSettings(dataDir, kept).catch((error: unknown) => log('warn', 'the options of this start could not be kept', { error }))

@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
 import { describe, expect, it } from 'vitest'
-import { isWorthIt } from '../../src/mesh/rest.ts'
+import { isWorthIt } from '../../src/mesh/memory.ts'
 
 const MiB = 1 << 20
 const resting = { cpuMs: 100, lengthMs: 30_000, heapTotalBytes: 60 * MiB, heapUsedBytes: 30 * MiB }
