@@ -145,9 +145,13 @@ describe('B1: damage on a disk', () => {
   it('is refused by the machine that serves, and the bytes come from another one', async () => {
     const bytes = randomBytes(5 * MiB)
     const id = await put(left, await file('served', bytes))
-    await damage(stored(founder, id), 2 * MiB)
-    expect(Buffer.compare(await get(right, id), bytes)).toBe(0)
-    expect(founder.log).toContain(id)
+    for (let chunk = 0; chunk < 5; chunk += 1) await damage(stored(founder, id), chunk * MiB + 7)
+    // While the other one does not answer the founder is asked, for whichever chunk.
+    await left.kill('SIGSTOP')
+    const getting = get(right, id)
+    await lab.until('the founder has found the damage', () => founder.log.includes(id))
+    await left.kill('SIGCONT')
+    expect(Buffer.compare(await getting, bytes)).toBe(0)
     await lab.until('the damaged machine has healed', () => existsSync(stored(founder, id)))
     expect(Buffer.compare(await readFile(stored(founder, id)), bytes)).toBe(0)
   })
