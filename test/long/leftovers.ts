@@ -36,7 +36,8 @@ export async function strayFiles(dataDir: string): Promise<string[]> {
     strays.push(...names.filter(isStray).map((name) => join(dataDir, directory, name)))
   }
   const any = () => true
-  for (const directory of ['blobs/tmp', 'blobs/trash', 'blobs/partial']) await look(directory, any)
+  // Not blobs/partial: an upload that a kill broke off may be gone on with for a week, and is then given up.
+  for (const directory of ['blobs/tmp', 'blobs/trash']) await look(directory, any)
   for (const directory of ['.', 'identity']) await look(directory, (name) => name.endsWith('.tmp'))
   await look('.', (name) => name.startsWith('restoring-'))
   const lanes = (await readdir(join(dataDir, 'run')).catch((): string[] => [])).filter((name) => name.startsWith('lanes-'))
