@@ -56,7 +56,7 @@ export class FunctionSeries {
     const calls = fetching.map((unit) => this.#calls.get(unit)).filter((call) => call !== undefined)
     for (const call of calls) call.settled ??= Promise.withResolvers()
     for (const slot of this.#slots) slot.takeBack(calls)
-    await Promise.all(calls.map(({ settled }) => settled?.promise))
+    for (const { settled } of calls) await settled?.promise
   }
 
   /** The session has ended, or the machine takes no more: what has not begun is dropped (L7). */

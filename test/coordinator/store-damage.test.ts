@@ -18,7 +18,7 @@ async function fileOf(pattern: RegExp): Promise<string> {
     for (let n = 0; n < 200; n += 1) await store.write(new Map([[`row ${round} ${n}`, new Uint8Array(500).map((_, at) => at * n)]]))
     await store.close()
   }
-  const files = await Promise.all((await readdir(dir)).filter((name) => pattern.test(name)).map((name) => join(dir, name)))
+  const files = (await readdir(dir)).filter((name) => pattern.test(name)).map((name) => join(dir, name))
   const sizes = await Promise.all(files.map(async (path) => (await readFile(path)).length))
   return files[sizes.indexOf(Math.max(...sizes))]!
 }

@@ -99,7 +99,7 @@ export class KillWork {
   }
 
   /** What exists already was added by a request whose answer was lost. */
-  async #ask(name: 'addJob' | 'addTasks' | 'addTaskArray' | 'updateJob', body: never | object): Promise<void> {
+  async #ask(name: 'addJob' | 'addTasks' | 'addTaskArray' | 'updateJob', body: object): Promise<void> {
     try {
       const answer = (await this.#mesh.control.call(name, body as never, { persist: true })) as { results?: { error?: { code: string } }[] }
       for (const { error } of answer.results ?? [])

@@ -43,7 +43,12 @@ export class CrashDisk {
   /** Keys that the process sees, in their order. */
   keys(): string[] {
     const keys = new Set(this.durable.keys())
-    for (const batch of this.#log) for (const [key, value] of batch) value === undefined ? keys.delete(key) : keys.add(key)
+    for (const batch of this.#log) {
+      for (const [key, value] of batch) {
+        if (value === undefined) keys.delete(key)
+        else keys.add(key)
+      }
+    }
     return [...keys].sort()
   }
 

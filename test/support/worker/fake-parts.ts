@@ -41,7 +41,7 @@ const waitMs = 20_000
 export async function until(condition: () => boolean): Promise<void> {
   const deadline = performance.now() + waitMs
   while (!condition()) {
-    if (performance.now() > deadline) throw new Error(`It did not come about: ${condition}`)
+    if (performance.now() > deadline) throw new Error(`It did not come about: ${String(condition)}`)
     await new Promise(setImmediate)
   }
 }
