@@ -47,7 +47,7 @@ export interface Swarm {
   /** Those to ask, as far as known now. */
   sources(): Promise<Source[]>
   /** A fetcher cannot be reached. */
-  onAway(peer: PeerIdText): void
+  onAway: (peer: PeerIdText) => void
 }
 
 export interface Outcome {

@@ -38,7 +38,7 @@ export interface PullContext {
   onLiar(peer: PeerIdText, id: BlobId): void
   isLiar(peer: PeerIdText): boolean
   /** Tells that a peer, which others had named, could not be reached. */
-  onAway(peer: PeerIdText): void
+  onAway: (peer: PeerIdText) => void
   isAway(peer: PeerIdText): boolean
   /** Where a peer is said to be. */
   learn(peer: PeerIdText, addresses: readonly string[]): void

@@ -17,7 +17,7 @@ const leafName = 'batchmesh-node'
 /** `prepare` makes the place ready, and throws when that cannot be. */
 export interface Candidate {
   place: CgroupPlace
-  prepare(): void
+  prepare: () => void
 }
 
 /** `systemRoot` is the root directory, unless a test says otherwise. */

@@ -19,14 +19,14 @@ export interface SeriesParts extends CallParts {
   threads: ThreadExecutor
   units: Units
   nodes: ComputeNodes
-  facts(unit: Unit): NodeFacts
+  facts: (unit: Unit) => NodeFacts
   /** Whether tasks of a node may begin now. */
-  mayBegin(nodeId: string): boolean
+  mayBegin: (nodeId: string) => boolean
   finished(unit: Unit, outcome: Outcome): void
   /** It was stopped or dropped: nothing of it is wanted any more. */
   gone(unit: Unit, isDropped: boolean): void
   /** A slot is free. */
-  vacated(nodeId: string): void
+  vacated: (nodeId: string) => void
 }
 
 export class FunctionSeries {

@@ -31,7 +31,7 @@ function stream(...machines: string[]) {
     scene,
     addSmall,
     /** A second in which each machine ends one task, and asks with all the room that it has then. */
-    second() {
+    second: () => {
       scene.tick(1)
       const granted = []
       for (const name of machines) {

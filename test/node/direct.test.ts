@@ -137,6 +137,7 @@ describe('direct connections', () => {
   it('a host opens a channel over one, and over the common connection where there is none', async () => {
     const mesh = await TestMesh.start()
     ends.push(mesh)
+    // oxlint-disable-next-line typescript/unbound-method -- called with its `this` below
     const open = DirectConnections.prototype.open
     const opened: (Channel | undefined)[] = []
     DirectConnections.prototype.open = async function (...args) {

@@ -308,7 +308,8 @@ export class SimCoordinator {
       case 'del':
       case 'changed':
       case 'log':
-        // Rows were written, and the oracle watches for everyone.
+      case 'forget':
+        // Rows were written, the oracle watches for everyone, and task directories are not simulated.
         return
       case 'offer':
         // G1: gossip gets lost.

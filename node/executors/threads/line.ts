@@ -18,7 +18,7 @@ export interface LineParts {
   pool: Piscina
   /** Which calls have begun ({@link Served}); of the whole child. */
   states: Int32Array
-  say(message: FromChild, urgent?: boolean): void
+  say: (message: FromChild, urgent?: boolean) => void
   /** A thread ended under a call by itself: how that is to be answered. */
   broken(call: Call, error: unknown): Promise<Answer>
 }
