@@ -239,7 +239,7 @@ class Run {
     await this.#stage(multi.commonResourceFiles, paths.taskDir, lane, signal)
     const isPrimary = (this.#work.gang?.index ?? 0) === 0
     const start = {
-      argv: words(multi.coordinationCommandLine),
+      argv: words(multi.coordinationCommandLine ?? '/bin/true'),
       env: this.#env(paths),
       cwd: paths.wd,
       memory: this.#work.memory,

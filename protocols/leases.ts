@@ -21,7 +21,7 @@ import { z } from 'zod'
 import { bytesSchema } from './bytes.ts'
 import { attemptSchema, jobUidSchema, peerIdSchema, requestIdSchema } from './ids.ts'
 import { disconnectSchema, environmentSchema } from './model/job.ts'
-import { machineDescriptionSchema } from './model/machine.ts'
+import { installedMpiSchema, machineDescriptionSchema } from './model/machine.ts'
 import { roomSchema } from './model/resources.ts'
 import { outcomeSchema } from './model/task.ts'
 import { reservationSchema, reserveAnswerSchema } from './pools.ts'
@@ -46,8 +46,24 @@ export const grantSchema = z.object({
     .object({
       index: z.number().int().min(0),
       members: z
-        .array(z.object({ peer: peerIdSchema, nodeId: z.string(), name: z.string(), address: z.string(), cores: z.number() }))
+        .array(
+          z.object({
+            peer: peerIdSchema,
+            nodeId: z.string(),
+            /** Of its machine. */
+            name: z.string(),
+            /** IP address where the other members reach the machine; empty if it has said none. */
+            address: z.string(),
+            /** Multiaddrs of the machine. Absent from version 0.2. */
+            addresses: z.array(z.string().max(512)).max(8).optional(),
+            cores: z.number(),
+            /** It has fast networks that MPI may use (MachineDescription.fabrics). */
+            hasFabric: z.boolean().optional(),
+          }),
+        )
         .max(100_000),
+      /** The MPI that all members have in the same version, if there is one. */
+      mpi: installedMpiSchema.optional(),
     })
     .optional(),
 })

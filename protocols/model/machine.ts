@@ -12,6 +12,14 @@ export type MachineClass = z.infer<typeof machineClassSchema>
 export const isolationTierSchema = z.enum(['user+pidns', 'bwrap', 'userns', 'process-group'])
 export type IsolationTier = z.infer<typeof isolationTierSchema>
 
+/** Implementations of MPI that gangs can be started with. */
+export const mpiFlavorSchema = z.enum(['openmpi', 'mpich'])
+export type MpiFlavor = z.infer<typeof mpiFlavorSchema>
+
+/** An MPI that is installed on a machine. */
+export const installedMpiSchema = z.object({ flavor: mpiFlavorSchema, version: z.string().max(64) })
+export type InstalledMpi = z.infer<typeof installedMpiSchema>
+
 /** What a machine says of itself when it opens its session. */
 export const machineDescriptionSchema = z.object({
   name: z.string().max(255),
@@ -29,6 +37,13 @@ export const machineDescriptionSchema = z.object({
    * may take. Absent from machines of version 0.1.
    */
   features: z.array(z.string().max(64)).max(64).optional(),
+  /** At most one of each flavor. Absent from machines of version 0.2 and before. */
+  mpi: z
+    .array(installedMpiSchema.extend({ flavor: z.string().max(64) }))
+    .max(16)
+    .optional(),
+  /** Fast networks that MPI may use beside TCP, by the names of their devices (`mlx5_0`, `hfi1_0`); absent or empty: none. */
+  fabrics: z.array(z.string().max(64)).max(64).optional(),
   /** Multiaddrs where it can be dialled; may be empty (behind NAT). */
   addresses: z.array(z.string().max(512)).max(64),
   /** Directory of the node's tasks (AZ_BATCH_NODE_ROOT_DIR). */

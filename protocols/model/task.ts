@@ -3,6 +3,7 @@ import { z } from 'zod'
 import { blobIdSchema, entityIdSchema, peerIdSchema } from '../ids.ts'
 import { isPattern, patternProblem } from './file-pattern.ts'
 import { environmentSchema, maxLimitMs } from './job.ts'
+import { mpiFlavorSchema } from './machine.ts'
 import { demandSchema } from './resources.ts'
 import { cloneValueSchema, threadErrorSchema, threadTaskSchema } from './thread-task.ts'
 
@@ -75,17 +76,27 @@ export const taskFieldsSchema = z.object({
   multiInstanceSettings: z
     .object({
       numberOfInstances: z.number().int().min(1).max(100_000).default(1),
-      coordinationCommandLine: z.string().min(1).max(131_072),
+      /** Run by every member before the task's own command line. Azure requires one; here a gang can do without, and one of functions has none. */
+      coordinationCommandLine: z.string().min(1).max(131_072).optional(),
       commonResourceFiles: z.array(resourceFileSchema).max(100_000).optional(),
+      /** All members must have this MPI, in the same version. Without it nodes that agree are only preferred. */
+      mpi: mpiFlavorSchema.optional(),
     })
     .optional(),
 })
 
-/** Exactly one of a command line and a function; a function runs on one node. */
-export function taskKindProblem(spec: { commandLine: string; thread?: unknown; multiInstanceSettings?: unknown }): string | undefined {
+/** Exactly one of a command line and a function; of a gang of functions every member calls it. */
+export function taskKindProblem(spec: {
+  commandLine: string
+  thread?: unknown
+  multiInstanceSettings?: { coordinationCommandLine?: unknown; mpi?: unknown }
+}): string | undefined {
   if (spec.thread === undefined) return spec.commandLine === '' ? 'a task has a commandLine, or a thread' : undefined
   if (spec.commandLine !== '') return 'a task has either a commandLine or a thread, not both'
-  return spec.multiInstanceSettings === undefined ? undefined : 'a thread task cannot have multiInstanceSettings'
+  const { coordinationCommandLine, mpi } = spec.multiInstanceSettings ?? {}
+  return coordinationCommandLine === undefined && mpi === undefined
+    ? undefined
+    : 'a thread task has neither a coordinationCommandLine nor mpi in its multiInstanceSettings'
 }
 
 export const taskSpecSchema = taskFieldsSchema.superRefine((spec, context) => {
@@ -121,7 +132,7 @@ export const failureCodes = [
   'ThreadHostLost',
 ] as const
 /** What a `reason` can be. */
-export const failureReasons = ['MemoryLimitExceeded', 'ProcessLimitExceeded'] as const
+export const failureReasons = ['MemoryLimitExceeded', 'ProcessLimitExceeded', 'MemberLost', 'MembersUnreachable'] as const
 export const failureInfoSchema = z.object({
   category: z.enum(['usererror', 'servererror']),
   code: z.enum(failureCodes),
