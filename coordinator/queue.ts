@@ -10,14 +10,14 @@ import { claimNext, nextPristine, pristineCount } from './task-book.ts'
 
 /** The class of a task; equal classes of a job are one object. */
 export function classOf(job: Job, spec: Pick<TaskSpec, 'requiredSlots' | 'resources' | 'multiInstanceSettings' | 'thread'>): TaskClass {
-  const gang = spec.multiInstanceSettings?.numberOfInstances ?? 0
-  return classWith(job, { slots: spec.requiredSlots, demand: spec.resources ?? {}, gang, thread: spec.thread !== undefined })
+  const { numberOfInstances: gang = 0, mpi } = spec.multiInstanceSettings ?? {}
+  return classWith(job, { slots: spec.requiredSlots, demand: spec.resources ?? {}, gang, thread: spec.thread !== undefined, mpi })
 }
 
-export function classWith(job: Job, { slots, demand, gang, thread }: Omit<TaskClass, 'key'>): TaskClass {
-  const plain = `${slots}|${gang}${thread ? '|thread' : ''}`
+export function classWith(job: Job, { slots, demand, gang, thread, mpi }: Omit<TaskClass, 'key'>): TaskClass {
+  const plain = `${slots}|${gang}${thread ? '|thread' : ''}${mpi === undefined ? '' : `|${mpi}`}`
   const key = isEmpty(demand) ? plain : `${plain}|${demandText(demand)}`
-  return queueOf(job, { key, slots, demand, gang, thread }).class
+  return queueOf(job, { key, slots, demand, gang, thread, mpi }).class
 }
 
 /** Asks for nothing beyond its slots. */

@@ -29,7 +29,7 @@ export function makeRollRow(tasks: readonly Enrolled[]): RollRow {
 }
 
 function runOf({ kind, isDependent }: Enrolled): RollRow['runs'][number] {
-  const { slots, demand, gang, thread } = kind.class
+  const { slots, demand, gang, thread, mpi } = kind.class
   const { maxTaskRetryCount, specBytes } = kind
   return {
     count: 1,
@@ -37,6 +37,7 @@ function runOf({ kind, isDependent }: Enrolled): RollRow['runs'][number] {
     demand: isEmpty(demand) ? undefined : demand,
     gang: gang === 0 ? undefined : gang,
     thread: thread || undefined,
+    mpi,
     maxTaskRetryCount,
     specBytes,
     dependent: isDependent || undefined,
@@ -48,8 +49,8 @@ export function* readRollRow(job: Job, row: RollRow): Generator<Enrolled> {
   const ids = row.ids.split(' ')
   let at = 0
   for (const run of row.runs) {
-    const { slots, demand = {}, gang = 0, thread = false, maxTaskRetryCount, specBytes } = run
-    const kind = { class: classWith(job, { slots, demand, gang, thread }), maxTaskRetryCount, specBytes }
+    const { slots, demand = {}, gang = 0, thread = false, mpi, maxTaskRetryCount, specBytes } = run
+    const kind = { class: classWith(job, { slots, demand, gang, thread, mpi }), maxTaskRetryCount, specBytes }
     for (const end = at + run.count; at < end; at += 1) yield { id: ids[at]!, kind, isDependent: run.dependent === true }
   }
 }

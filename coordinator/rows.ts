@@ -14,7 +14,7 @@
  */
 import type { JobUid } from '../protocols/ids.ts'
 import type { JobSpec, JobState } from '../protocols/model/job.ts'
-import type { MachineDescription } from '../protocols/model/machine.ts'
+import type { MachineDescription, MpiFlavor } from '../protocols/model/machine.ts'
 import type { AllocationState, DeallocationOption, PoolSpec } from '../protocols/model/pool.ts'
 import type { Capacity, Demand } from '../protocols/model/resources.ts'
 import type { AttemptRecord, Outcome } from '../protocols/model/task.ts'
@@ -95,6 +95,7 @@ export interface RollRow {
     /** Absent: 0. */
     gang?: number
     thread?: boolean
+    mpi?: MpiFlavor
     maxTaskRetryCount?: number
     /** Rounded up (roll.ts). */
     specBytes: number

@@ -4,6 +4,7 @@ import type { JobBrief } from '../protocols/leases.ts'
 import { offerIntervalMs } from '../protocols/offers.ts'
 import { ageMs } from './clock.ts'
 import type { GrantRef } from './events.ts'
+import { commonMpi, gangMembers } from './gang-members.ts'
 import { mayRetract, retract, shareUnstarted } from './hoards.ts'
 import { attemptOf, grant } from './lease.ts'
 import { unpark } from './parking.ts'
@@ -36,15 +37,15 @@ function startGangs(turn: Turn, pool: Pool): void {
       task,
       nodes.map((node) => ({ machine: node.machine, node })),
     )
-    const members = lease.members.map(({ machine, node }) => ({
-      peer: machine.peer,
-      nodeId: node.row.nodeId,
-      name: machine.description.name,
-      address: machine.description.addresses[0] ?? '',
-      cores: node.size.cores,
-    }))
+    const members = gangMembers(lease.members)
+    const mpi = task.class.thread
+      ? undefined
+      : commonMpi(
+          lease.members.map(({ machine }) => machine),
+          task.class.mpi,
+        )
     lease.members.forEach(({ machine, node }, index) => {
-      const ref: GrantRef = { attempt: attemptOf(task, task.epoch, index), nodeId: node.row.nodeId, gang: { index, members } }
+      const ref: GrantRef = { attempt: attemptOf(task, task.epoch, index), nodeId: node.row.nodeId, gang: { index, members, mpi } }
       turn.out.push({ kind: 'grants', peer: machine.peer, grants: [ref], jobs: briefs(turn.state, machine, [task.job]), held: [] })
     })
   }

@@ -8,7 +8,7 @@
  */
 import { foldId, type JobUid, type PeerIdText } from '../protocols/ids.ts'
 import type { Claim } from '../protocols/leases.ts'
-import type { MachineDescription } from '../protocols/model/machine.ts'
+import type { MachineDescription, MpiFlavor } from '../protocols/model/machine.ts'
 import { defaultPoolId } from '../protocols/model/pool.ts'
 import type { Capacity, Demand } from '../protocols/model/resources.ts'
 import type { AttemptRecord } from '../protocols/model/task.ts'
@@ -29,6 +29,8 @@ export interface TaskClass {
   readonly gang: number
   /** A thread task: only machines that say so can run it. */
   readonly thread: boolean
+  /** All members of the gang must have this MPI in the same version. */
+  readonly mpi?: MpiFlavor
 }
 
 export interface Task {

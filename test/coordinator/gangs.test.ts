@@ -1,4 +1,5 @@
 import { beforeEach, describe, expect, it } from 'vitest'
+import { ipAddressOf } from '../../coordinator/gang-members.ts'
 import { Scene, type TaskInput } from '../support/scene.ts'
 
 let scene: Scene
@@ -206,5 +207,54 @@ describe('M1: gangs', () => {
     scene.restart()
     expect(scene.hello('a', { inventory: [{ attempt: 'j/g#1' }] }).find((line) => line.startsWith('welcome'))).toContain('keep [j/g#1]')
     expect(scene.hello('b')).toContain('stop a: j/g#1 (a member of the group was lost)')
+  })
+})
+
+describe('what the members of a gang are told of each other', () => {
+  const openmpi = (version: string) => ({ flavor: 'openmpi' as const, version })
+  const mpich = { flavor: 'mpich' as const, version: '4.0.2' }
+
+  function told(mpi?: 'openmpi' | 'mpich') {
+    scene.addPool({ id: 'p', targetDedicatedNodes: 2, enableInterNodeCommunication: true })
+    scene.grantAll()
+    scene.addJob({ id: 'j', poolId: 'p' })
+    scene.addTasks('j', { id: 'g', multiInstanceSettings: { numberOfInstances: 2, coordinationCommandLine: 'begin', mpi } })
+    return scene.effects.flatMap((effect) => (effect.kind === 'grants' ? effect.grants.flatMap(({ gang }) => gang ?? []) : []))
+  }
+
+  it('every member learns the IP address, at most eight multiaddrs and the fast networks of each machine', () => {
+    const many = Array.from({ length: 9 }, (_, i) => `/ip4/10.0.0.${i}/tcp/4001`)
+    scene.hello('a', { cores: 1, addresses: ['/ip4/127.0.0.1/tcp/4001', ...many], fabrics: ['mlx5_0'] })
+    scene.hello('b', { cores: 1, addresses: [] })
+    const gangs = told()
+    expect(gangs.map(({ index }) => index)).toEqual([0, 1])
+    for (const { members } of gangs)
+      expect(members).toMatchObject([
+        { name: 'a', address: '10.0.0.0', addresses: ['/ip4/127.0.0.1/tcp/4001', ...many.slice(0, 7)], cores: 1, hasFabric: true },
+        { name: 'b', address: '', addresses: [], hasFabric: undefined },
+      ])
+  })
+
+  it.each([
+    [['/ip4/127.0.0.1/tcp/1', '/ip4/192.168.1.5/tcp/1'], '192.168.1.5'],
+    [['/ip6/::1/tcp/1', '/ip6/fe80::1/tcp/1', '/ip6/2001:DB8::5/tcp/1', '/ip4/10.1.2.3/tcp/1'], '10.1.2.3'],
+    [['/ip6/fe80::1/tcp/1', '/ip6/2001:DB8::5/tcp/1', '/ip4/127.0.0.1/tcp/1'], '2001:db8::5'],
+    [['/ip4/0.0.0.0/tcp/1', '/ip6/::/tcp/1', '/ip6/::1/tcp/1'], '::1'],
+    [['/dns4/host.example/tcp/1'], ''],
+  ])('of %j the address is %j', (multiaddrs, address) => {
+    expect(ipAddressOf(multiaddrs)).toBe(address)
+  })
+
+  it.each([
+    ['the same in one version', [openmpi('4.1.4')], [openmpi('4.1.4')], undefined, openmpi('4.1.4')],
+    ['versions that differ', [openmpi('4.1.4')], [openmpi('4.1.6')], undefined, undefined],
+    ['one without any', [openmpi('4.1.4')], undefined, undefined, undefined],
+    ['both, where only one agrees', [openmpi('4.1.4'), mpich], [openmpi('4.1.6'), mpich], undefined, mpich],
+    ['both, and none asked for', [mpich, openmpi('4.1.4')], [mpich, openmpi('4.1.4')], undefined, openmpi('4.1.4')],
+    ['both, and one asked for', [mpich, openmpi('4.1.4')], [mpich, openmpi('4.1.4')], 'mpich' as const, mpich],
+  ])('the MPI of machines that have %s', (_, a, b, wanted, common) => {
+    scene.hello('a', { cores: 1, mpi: a })
+    scene.hello('b', { cores: 1, mpi: b })
+    expect(told(wanted).map(({ mpi }) => mpi)).toEqual([common, common])
   })
 })

@@ -27,11 +27,8 @@ const heartbeatMs = 5000
 
 export type TaskInput = string | (Partial<TaskSpecInput> & { id: string })
 
-export interface HelloInput {
+export interface HelloInput extends Partial<Pick<MachineDescription, 'class' | 'labels' | 'features' | 'mpi' | 'fabrics' | 'addresses'>> {
   cores?: number
-  class?: MachineDescription['class']
-  labels?: Record<string, string>
-  features?: string[]
   incarnation?: number
   inventory?: { attempt: string; state?: InventoryItem['state']; nodeId?: string; startTime?: number }[]
   ownerEpoch?: number
@@ -113,7 +110,8 @@ export class Scene {
   /** A machine connects, or connects again; what is not said is as it was. */
   hello(name: string, input: HelloInput = {}): string[] {
     const known = { ...this.#described.get(name), ...input }
-    this.#described.set(name, { cores: known.cores, class: known.class, labels: known.labels, features: known.features })
+    const { cores, labels, features, mpi, fabrics, addresses } = known
+    this.#described.set(name, { cores, class: known.class, labels, features, mpi, fabrics, addresses })
     const incarnation = input.incarnation ?? this.#incarnations.get(name) ?? 1
     this.#incarnations.set(name, incarnation)
     this.#lastSession += 1
@@ -151,7 +149,9 @@ export class Scene {
       version: '1',
       isolation: 'process-group',
       features: input.features,
-      addresses: [`/dns/${name}`],
+      mpi: input.mpi,
+      fabrics: input.fabrics,
+      addresses: input.addresses ?? [`/dns/${name}`],
       nodeRootDir: '/data',
     }
   }
