@@ -37,7 +37,8 @@ export const limits: Record<Measure, Limit> = {
   handles: { unit: '', perHour: 4, noise: 3 },
   fds: { unit: '', perHour: 4, noise: 3 },
   threads: { unit: '', perHour: 1, noise: 1 },
-  processes: { unit: '', perHour: 1, noise: 1 },
+  // A lane is up to four processes, and lanes come and go.
+  processes: { unit: '', perHour: 1, noise: 4 },
   disk: { unit: 'MiB', perHour: 10, noise: 5 },
   database: { unit: 'MiB', perHour: 4, noise: 2 },
   // Blobs that nothing keeps stay until room is needed: bounded by --blob-quota, and shared inputs by 20 GiB.
