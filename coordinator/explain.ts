@@ -1,10 +1,11 @@
 /** Why something waits: an answer for each task, pool and machine, in words and numbers of this mesh. Pure. */
 import { foldId } from '../protocols/ids.ts'
+import { mpiName } from '../protocols/model/machine.ts'
 import { defaultPoolId } from '../protocols/model/pool.ts'
 import { type Capacity, type Demand, fits, labelsMatch } from '../protocols/model/resources.ts'
 import { isExcluded } from './missing-program.ts'
 import { allowsGangs, jobsInOrder, readyIn } from './placement.ts'
-import { hasThreads, suits, unreserved, wholeOf } from './room.ts'
+import { hasThreads, isWanted, suits, unreserved, wholeOf } from './room.ts'
 import {
   type Job,
   type Machine,
@@ -227,6 +228,7 @@ function unfit(pool: Pool, machine: Machine): string | undefined {
   const free = unreserved(machine)
   if (machine.session === 0) return 'not connected'
   if (!labelsMatch(machine.description.labels, spec.labels)) return 'does not have the labels the pool asks for'
+  if (!isWanted(machine.description, spec)) return `does not have the MPI the pool asks for (${mpiName(spec.mpi!)})`
   const wanted = machine.description.class === 'dedicated' ? spec.targetDedicatedNodes : spec.targetLowPriorityNodes
   if (wanted === 0) return `is ${machine.description.class}; the pool asks for none of those`
   if (free.cores < size.cores) return `${many(free.cores, 'core')} unreserved; the size needs ${size.cores}`

@@ -4,6 +4,7 @@ import { foldId } from '../protocols/ids.ts'
 import type { TaskSpec } from '../protocols/model/task.ts'
 import { waitsForItself, wholeNumber } from './dependencies.ts'
 import type { ControlEvent } from './events.ts'
+import { removeIfJobless } from './pools.ts'
 import { emptyQueues } from './queue.ts'
 import { type Enrolled, makeRollRow } from './roll-rows.ts'
 import { meshKey, rollKey } from './rows.ts'
@@ -82,6 +83,7 @@ export function endJob(turn: Turn, job: Job, reason: string): void {
   job.row.finalCounts = { active: liveTasks(job), succeeded: job.succeeded, failed: job.failed }
   putJob(turn, job)
   turn.out.push({ kind: 'changed', jobUid: job.uid })
+  if (pool !== undefined) removeIfJobless(turn, pool)
   log(turn, 'info', `job ${job.row.spec.id} is completed`, { job: job.row.spec.id, reason, succeeded: job.succeeded, failed: job.failed })
 }
 

@@ -5,11 +5,10 @@
  */
 import { foldId } from '../protocols/ids.ts'
 import { defaultPoolId } from '../protocols/model/pool.ts'
-import { labelsMatch } from '../protocols/model/resources.ts'
 import { capacityOfVmSize } from '../protocols/model/vm-sizes.ts'
 import type { ControlEvent, WorkerEvent } from './events.ts'
 import { unparkNode } from './parking.ts'
-import { unreserved } from './room.ts'
+import { isWanted, unreserved } from './room.ts'
 import { type NodeRow, nodeKey, poolKey } from './rows.ts'
 import { addNodeToState, addPoolToState, type Machine, type Node, type Pool } from './state.ts'
 import { giveUp, terminateTask } from './tasks.ts'
@@ -69,11 +68,20 @@ export function onResizePool(turn: Turn, event: Extract<ControlEvent, { kind: 'r
 export function onDeletePool(turn: Turn, event: Extract<ControlEvent, { kind: 'deletePool' }>): void {
   const pool = changeable(turn, event.poolId, event.replyTo)
   if (pool === undefined) return
-  // Azure: running tasks are requeued; their jobs wait for a pool of that name.
+  removePool(turn, pool)
+  answer(turn, event.replyTo, {})
+}
+
+/** Azure: running tasks are requeued; their jobs wait for a pool of that name. */
+function removePool(turn: Turn, pool: Pool): void {
   for (const node of [...pool.nodes.values()]) removeNode(turn, node, 'the pool is deleted', 'requeue')
   turn.state.pools.delete(pool.id)
   turn.out.push({ kind: 'del', key: poolKey(pool.id) })
-  answer(turn, event.replyTo, {})
+}
+
+/** A job of this pool has ended: the pool may have been there for it alone. */
+export function removeIfJobless(turn: Turn, pool: Pool): void {
+  if (pool.row.spec.poolLifetimeOption === 'job' && pool.jobs.size === 0) removePool(turn, pool)
 }
 
 function changeable(turn: Turn, poolId: string, replyTo: number): Pool | undefined {
@@ -157,8 +165,7 @@ function candidate(turn: Turn, pool: Pool, kind: 'dedicated' | 'low-priority'): 
   const sign = pool.row.spec.nodeFillType === 'pack' ? -1 : 1
   for (const machine of turn.state.machines.values()) {
     const { description } = machine
-    if (machine.session === 0 || machine.draining || description.class !== kind || !labelsMatch(description.labels, pool.row.spec.labels))
-      continue
+    if (machine.session === 0 || machine.draining || description.class !== kind || !isWanted(description, pool.row.spec)) continue
     if (turn.now < (machine.refusals.get(pool.id)?.until ?? 0)) continue
     const free = unreserved(machine)
     const { size } = pool.row

@@ -1,4 +1,6 @@
 /** What machines and compute nodes have room for when nothing runs: the coordinator's estimate, the machine knows. */
+import type { MachineDescription } from '../protocols/model/machine.ts'
+import type { PoolSpec } from '../protocols/model/pool.ts'
 import { type Capacity, labelsMatch, type Room } from '../protocols/model/resources.ts'
 import type { Machine, Node, TaskClass } from './state.ts'
 
@@ -12,6 +14,12 @@ export function hasThreads(machine: Machine): boolean {
 /** Whether a machine has what no capacity stands for: the labels that a task asks for, and threads for a thread task. */
 export function suits(machine: Machine, kind: Pick<TaskClass, 'demand' | 'thread'>): boolean {
   return labelsMatch(machine.description.labels, kind.demand.labels) && (!kind.thread || hasThreads(machine))
+}
+
+/** Whether a machine can have a node of a pool, as far as that is no matter of room. */
+export function isWanted({ labels, mpi: installed = [] }: MachineDescription, { labels: wanted, mpi }: PoolSpec): boolean {
+  if (!labelsMatch(labels, wanted)) return false
+  return mpi === undefined || installed.some(({ flavor, version }) => flavor === mpi.flavor && version === (mpi.version ?? version))
 }
 
 /** What a machine lends and no pool has asked for. */

@@ -20,6 +20,12 @@ export type MpiFlavor = z.infer<typeof mpiFlavorSchema>
 export const installedMpiSchema = z.object({ flavor: mpiFlavorSchema, version: z.string().max(64) })
 export type InstalledMpi = z.infer<typeof installedMpiSchema>
 
+/** As its makers write it: `Open MPI 4.1.4`. */
+export function mpiName({ flavor, version }: { flavor: MpiFlavor; version?: string | undefined }): string {
+  const name = flavor === 'openmpi' ? 'Open MPI' : 'MPICH'
+  return version === undefined ? name : `${name} ${version}`
+}
+
 /** What a machine says of itself when it opens its session. */
 export const machineDescriptionSchema = z.object({
   name: z.string().max(255),

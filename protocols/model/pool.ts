@@ -6,6 +6,7 @@
  */
 import { z } from 'zod'
 import { entityIdSchema, peerIdSchema } from '../ids.ts'
+import { mpiFlavorSchema } from './machine.ts'
 import { capacitySchema, labelsSchema } from './resources.ts'
 
 export const defaultPoolId = 'default'
@@ -33,6 +34,10 @@ export const poolSpecSchema = z.object({
     .default(15 * 60_000),
   /** Machines must carry these labels. */
   labels: labelsSchema.optional(),
+  /** Machines must have this MPI, in this version if one is named. */
+  mpi: z.object({ flavor: mpiFlavorSchema, version: z.string().max(64).optional() }).optional(),
+  /** `job`: the pool is deleted when the last active job on it ends (Azure: autoPoolSpecification, of which a job has its own). */
+  poolLifetimeOption: z.literal('job').optional(),
   metadata: metadataSchema.optional(),
 })
 export type PoolSpecInput = z.input<typeof poolSpecSchema>

@@ -93,7 +93,7 @@ const taskRules: Rules = {
   }),
   dependsOn: object('dependsOn', { ...kept('taskIds'), taskIdRanges: list('taskIdRanges', kept('start', 'end')) }),
   multiInstanceSettings: object('multiInstanceSettings', {
-    ...kept('numberOfInstances', 'coordinationCommandLine'),
+    ...kept('numberOfInstances', 'coordinationCommandLine', 'mpi'),
     commonResourceFiles: list('commonResourceFiles', resourceFileRules),
   }),
 }
@@ -113,7 +113,7 @@ const jobRules: Rules = {
 
 const poolRules: Rules = {
   ...kept('id', 'displayName', 'vmSize', 'targetDedicatedNodes', 'targetLowPriorityNodes', 'taskSlotsPerNode'),
-  ...kept('enableInterNodeCommunication', 'nodeFillType', 'resizeTimeoutMs', 'labels'),
+  ...kept('enableInterNodeCommunication', 'nodeFillType', 'resizeTimeoutMs', 'labels', 'mpi', 'poolLifetimeOption'),
   resizeTimeout: duration('resizeTimeoutMs'),
   taskSchedulingPolicy: (value, path) => convert(value, kept('nodeFillType'), path),
   metadata: list('metadata', environmentRules),

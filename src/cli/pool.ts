@@ -1,7 +1,8 @@
 /** `batchmesh pool …` and `batchmesh node list`. */
 import { type Command, Option } from 'commander'
+import { type MpiFlavor, mpiFlavorSchema, mpiName } from '../../protocols/model/machine.ts'
 import { type DeallocationOption, defaultPoolId, type NodeView, type PoolView } from '../../protocols/model/pool.ts'
-import { type Context, collect, given, integer, pairs, type Register } from './context.ts'
+import { type Context, collect, given, integer, oneOf, pairs, type Register } from './context.ts'
 import { durationMs, showCapacity, showTime } from './format.ts'
 import { poolFromJson, readJson } from './json-file.ts'
 import type { Column, Fields } from './output.ts'
@@ -38,6 +39,8 @@ function fields(p: PoolView): Fields {
         .map(([name, value]) => `${name}=${value}`)
         .join(' '),
     ],
+    ['MPI', p.mpi === undefined ? undefined : mpiName(p.mpi)],
+    ['lifetime', p.poolLifetimeOption === undefined ? undefined : 'until its last active job ends'],
     ['between nodes', p.enableInterNodeCommunication],
     ['tasks', `${p.runningTasks} running, ${p.pendingTasks} waiting`],
     ['created', showTime(p.creationTime)],
@@ -57,6 +60,7 @@ interface CreateOptions {
   enableInterNodeCommunication?: boolean
   resizeTimeout?: string
   label?: string[]
+  mpi?: string
   metadata?: string[]
 }
 
@@ -110,6 +114,7 @@ function create(group: Command, context: Context): void {
     .option('--enable-inter-node-communication', 'for multi-instance tasks')
     .option('--resize-timeout <duration>', 'give up finding machines after this, default 15m')
     .option('--label <name=value>', 'only machines with this label; may repeat', collect)
+    .option('--mpi <flavor>', 'only machines with this MPI: openmpi or mpich, with a version if need be: openmpi=4.1.4')
     .option('--display-name <text>')
     .option('--metadata <name=value...>')
     .option('--json-file <file>', 'all properties as JSON, in Azure’s shape; - for standard input')
@@ -130,12 +135,20 @@ function create(group: Command, context: Context): void {
       enableInterNodeCommunication: options.enableInterNodeCommunication,
       resizeTimeoutMs: options.resizeTimeout === undefined ? undefined : durationMs(options.resizeTimeout, '--resize-timeout'),
       labels: options.label === undefined ? undefined : Object.fromEntries(pairs(options.label, '--label')),
+      mpi: options.mpi === undefined ? undefined : wantedMpi(options.mpi),
       metadata:
         options.metadata === undefined ? undefined : pairs(options.metadata, '--metadata').map(([name, value]) => ({ name, value })),
     })
     const view = await (await context.mesh()).control.call('addPool', spec)
     await context.one(fields(view), view)
   })
+}
+
+/** `openmpi`, or `openmpi=4.1.4`. */
+export function wantedMpi(text: string): { flavor: MpiFlavor; version?: string } {
+  const [word = '', version] = text.split('=', 2)
+  const flavor = oneOf(word, '--mpi', mpiFlavorSchema.options)
+  return { flavor, ...(version === undefined ? {} : { version }) }
 }
 
 interface ResizeOptions {

@@ -1,6 +1,9 @@
 import { beforeEach, describe, expect, it, vi } from 'vitest'
 import type { Event } from '../../coordinator/events.ts'
 import { endTurn, step } from '../../coordinator/machine.ts'
+import { isWanted } from '../../coordinator/room.ts'
+import type { MachineDescription } from '../../protocols/model/machine.ts'
+import { poolSpecSchema } from '../../protocols/model/pool.ts'
 import { Scene } from '../support/scene.ts'
 
 let scene: Scene
@@ -169,5 +172,58 @@ describe('a turn in which many machines say hello', () => {
     const once = walksOf(hellos.slice(0, 1))
     expect(once).toBeGreaterThan(0)
     expect(walksOf(hellos)).toBe(once)
+  })
+})
+
+describe('what a pool asks of machines', () => {
+  it.each([
+    [{ flavor: 'openmpi' }, true],
+    [{ flavor: 'openmpi', version: '4.1.4' }, true],
+    [{ flavor: 'openmpi', version: '5.0.0' }, false],
+    [{ flavor: 'mpich' }, false],
+    [undefined, true],
+  ] as const)('MPI %j: a machine with Open MPI 4.1.4 is wanted: %s', (mpi, expected) => {
+    const machine = { labels: {}, mpi: [{ flavor: 'openmpi', version: '4.1.4' }] } as unknown as MachineDescription
+    expect(isWanted(machine, poolSpecSchema.parse({ id: 'p', vmSize: 'cores=1', mpi }))).toBe(expected)
+  })
+
+  it('an MPI is not found on a machine that says nothing of any', () => {
+    const machine = { labels: {} } as unknown as MachineDescription
+    expect(isWanted(machine, poolSpecSchema.parse({ id: 'p', vmSize: 'cores=1', mpi: { flavor: 'openmpi' } }))).toBe(false)
+  })
+})
+
+describe('a pool that lives as long as its job', () => {
+  const ends = (jobId: string) => scene.ask({ kind: 'terminateJob', jobId })
+
+  beforeEach(() => {
+    scene.addJob({ id: 'j', poolId: 'p' })
+    scene.addPool({ id: 'p', targetDedicatedNodes: 2, poolLifetimeOption: 'job' })
+    scene.grantAll()
+  })
+
+  it('is deleted when the job ends, and its nodes are given back', () => {
+    expect(nodes()).toHaveLength(2)
+    expect(
+      ends('j')
+        .filter((line) => /^(del|release)/.test(line))
+        .sort(),
+    ).toEqual(['del node/1', 'del node/2', 'del pool/p', 'release a: node 1', 'release b: node 2'])
+    expect(scene.state.pools.has('p')).toBe(false)
+  })
+
+  it('stays while another job of it is active', () => {
+    scene.addJob({ id: 'k', poolId: 'p' })
+    ends('j')
+    expect(scene.state.pools.has('p')).toBe(true)
+    ends('k')
+    expect(scene.state.pools.has('p')).toBe(false)
+  })
+
+  it('is the only kind that goes with a job', () => {
+    scene.addPool({ id: 'q' })
+    scene.addJob({ id: 'k', poolId: 'q' })
+    ends('k')
+    expect(scene.state.pools.has('q')).toBe(true)
   })
 })
