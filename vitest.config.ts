@@ -14,12 +14,10 @@ export default defineConfig({
       {
         extends: true,
         test: {
-          // real processes of the built package: one file at a time, and after the others, for they want the machine to themselves
+          // real processes of the built package: after the others, two files at a time, for they wait more than they work
           name: 'e2e',
           include: ['test/e2e/**/*.test.ts'],
           sequence: { groupOrder: 1 },
-          maxWorkers: 1,
-          fileParallelism: false,
           testTimeout: 180_000,
           hookTimeout: 180_000,
         },
