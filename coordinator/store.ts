@@ -3,11 +3,11 @@
  * what can be read is always durable. A write that fails leaves the process with no truth to speak from, so the shell
  * ends it (L5).
  */
-import { readdir, readFile } from 'node:fs/promises'
+import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { Level } from 'level'
 import { MeshError } from '../protocols/errors.ts'
-import { filesTrouble, isLogDamaged, systemAdvice } from '../protocols/level-log.ts'
+import { levelDamage, systemAdvice } from '../protocols/level-log.ts'
 
 /** `undefined` deletes. */
 export type Rows = ReadonlyMap<string, Uint8Array | undefined>
@@ -40,7 +40,7 @@ export async function openLevelStore(directory: string): Promise<Store> {
   const unusable = (what: string, cause?: unknown) =>
     new MeshError('InternalError', `The coordinator's database ${directory} cannot be opened: ${what}.`, { cause })
   const wayOut = 'Restore it from a backup, or move it away to start without its jobs'
-  const damage = await damageOf(directory)
+  const damage = levelDamage({ list: () => readdirSync(directory), read: (name) => readFileSync(join(directory, name)) })
   if (damage !== undefined) throw unusable(`it is damaged, ${damage}. ${wayOut}`)
   // It begins to open when it is made.
   const level = new Level<string, Uint8Array>(directory, { keyEncoding: 'utf8', valueEncoding: 'view' })
@@ -78,20 +78,6 @@ export async function openLevelStore(directory: string): Promise<Store> {
     clear: (range) => level.clear(range),
     close: () => level.close(),
   }
-}
-
-/** What has happened to its files; undefined when nothing has. */
-async function damageOf(directory: string): Promise<string | undefined> {
-  const names = await readdir(directory).catch((): string[] => [])
-  const trouble = filesTrouble(names)
-  if (trouble !== undefined) return trouble
-  for (const name of names) {
-    if (!name.endsWith('.log')) continue
-    // Gone meanwhile, when another process uses it: opening says so.
-    const log = await readFile(join(directory, name)).catch(() => new Uint8Array())
-    if (isLogDamaged(log)) return `the rows in ${name} do not match their checksums`
-  }
-  return undefined
 }
 
 /** A store in memory, for tests and simulations. */

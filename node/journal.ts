@@ -10,10 +10,10 @@ import { z } from 'zod'
 import { decode, encode } from '../protocols/codec.ts'
 import { failpoint } from '../protocols/failpoint.ts'
 import { type Attempt, attemptKey, attemptSchema } from '../protocols/ids.ts'
-import { systemAdvice } from '../protocols/level-log.ts'
+import { levelDamage, systemAdvice } from '../protocols/level-log.ts'
 import { outcomeSchema } from '../protocols/model/task.ts'
 import { type Reservation, reservationSchema } from '../protocols/pools.ts'
-import { levelDamage } from './level-damage.ts'
+import { levelFiles } from './level-files.ts'
 
 /** Layout of the rows; a journal of another version is refused. */
 const format = 'batchmesh node journal 1'
@@ -69,7 +69,7 @@ export interface JournalDisk {
  * later one (L7).
  */
 export async function openJournal(directory: string, firstStart?: number): Promise<Journal> {
-  const damage = await levelDamage(directory)
+  const damage = levelDamage(levelFiles(directory))
   if (damage !== undefined) throw openError(directory, new Error(damage))
   const db = new Level<string, Uint8Array>(directory, { keyEncoding: 'utf8', valueEncoding: 'view' })
   try {

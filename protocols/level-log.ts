@@ -53,6 +53,34 @@ export function isLogDamaged(log: Uint8Array): boolean {
   return false
 }
 
+/** How the files of one are read; both may throw. A log has some MiB at most. */
+export interface LevelFiles {
+  list(): string[]
+  read(name: string): Uint8Array
+}
+
+/** What has happened to a LevelDB, before it is opened; undefined when nothing has, or there is none yet. */
+export function levelDamage({ list, read }: LevelFiles): string | undefined {
+  const names = orNothing(list) ?? []
+  const trouble = filesTrouble(names)
+  if (trouble !== undefined) return trouble
+  for (const name of names) {
+    if (!name.endsWith('.log')) continue
+    // Gone meanwhile, when another process uses it: opening says so.
+    const log = orNothing(() => read(name))
+    if (log !== undefined && isLogDamaged(log)) return `the rows in ${name} do not match their checksums`
+  }
+  return undefined
+}
+
+function orNothing<T>(read: () => T): T | undefined {
+  try {
+    return read()
+  } catch {
+    return undefined
+  }
+}
+
 function readChecksum(log: Uint8Array, at: number): number {
   return (log[at]! | (log[at + 1]! << 8) | (log[at + 2]! << 16) | (log[at + 3]! << 24)) >>> 0
 }

@@ -13,8 +13,8 @@ import { decode, encode } from '../../protocols/codec.ts'
 import { MeshError } from '../../protocols/errors.ts'
 import { failpoint } from '../../protocols/failpoint.ts'
 import type { BlobId } from '../../protocols/ids.ts'
-import { systemAdvice } from '../../protocols/level-log.ts'
-import { levelDamage } from '../level-damage.ts'
+import { levelDamage, systemAdvice } from '../../protocols/level-log.ts'
+import { levelFiles } from '../level-files.ts'
 import { diskFull, isDiskFull } from './budget.ts'
 
 export interface Row {
@@ -85,7 +85,7 @@ export class Ledger {
   }
 
   static async open(path: string, filesPath: string): Promise<Ledger> {
-    const damage = await levelDamage(path)
+    const damage = levelDamage(levelFiles(path))
     if (damage !== undefined) throw damaged(path, damage)
     // It begins to open when it is made.
     const db = new ClassicLevel<string, Uint8Array>(path, { keyEncoding: 'utf8', valueEncoding: 'view' })
