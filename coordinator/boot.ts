@@ -6,6 +6,7 @@ import type { PeerIdText } from '../protocols/ids.ts'
 import type { TaskSpec } from '../protocols/model/task.ts'
 import { arraySpecBytes, readArrayRow } from './array-rows.ts'
 import { makeArray } from './arrays.ts'
+import { newState } from './make-state.ts'
 import { migrate } from './migrate.ts'
 import { makeRolls } from './migrate-rolls.ts'
 import { JobRestore, restoreJob, restoreMachine, restoreNode, restorePool } from './restore.ts'
@@ -27,7 +28,7 @@ import {
   storeFormat,
   taskOfKey,
 } from './rows.ts'
-import { type Job, newState, type State } from './state.ts'
+import type { Job, State } from './state.ts'
 import type { Range, Store } from './store.ts'
 
 /** Specs read at once. */

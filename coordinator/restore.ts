@@ -5,24 +5,13 @@ import { defaultPoolId } from '../protocols/model/pool.ts'
 import type { TaskSpec } from '../protocols/model/task.ts'
 import { depend, wholeNumber } from './dependencies.ts'
 import { openLease } from './lease.ts'
+import { addJobToState, addMachineToState, addNodeToState, addPoolToState } from './make-state.ts'
 import { addNumber } from './number-set.ts'
 import { enqueue, enqueueArray, enqueueEntry } from './queue.ts'
 import { inBook, isCompleted, type Mark } from './roll.ts'
 import { readRollRow } from './roll-rows.ts'
 import type { JobRow, MachineRow, NodeRow, PoolRow, RollRow, StatusRow } from './rows.ts'
-import {
-  addJobToState,
-  addMachineToState,
-  addNodeToState,
-  addPoolToState,
-  completed,
-  type Job,
-  type Machine,
-  type Node,
-  type Place,
-  type State,
-  type Task,
-} from './state.ts'
+import { completed, type Job, type Machine, type Node, type Place, type State, type Task } from './state.ts'
 import { closeTask, enroll, leaveTurn, liveEntries, liveTask, ownMark, partsOf, placeOf, putTask } from './task-book.ts'
 
 export function restorePool(state: State, row: PoolRow): void {

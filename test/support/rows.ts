@@ -3,6 +3,7 @@ import { idsOf, positionOf, shapeOf, shapesOfId } from '../../coordinator/array-
 import { arraySpecBytes, readArrayRow } from '../../coordinator/array-rows.ts'
 import { makeArray } from '../../coordinator/arrays.ts'
 import type { Effect } from '../../coordinator/events.ts'
+import { newState } from '../../coordinator/make-state.ts'
 import { JobRestore, restoreJob, restoreMachine, restoreNode, restorePool } from '../../coordinator/restore.ts'
 import { chanceWords } from '../../coordinator/roll.ts'
 import {
@@ -26,7 +27,7 @@ import {
   taskOfKey,
   taskPrefixes,
 } from '../../coordinator/rows.ts'
-import { type Job, newState, type State } from '../../coordinator/state.ts'
+import type { Job, State } from '../../coordinator/state.ts'
 import { decode, encode } from '../../protocols/codec.ts'
 import type { JobUid } from '../../protocols/ids.ts'
 import { type TaskSpec, taskSpecSchema } from '../../protocols/model/task.ts'
