@@ -17,7 +17,7 @@ import type { ArrayIds } from './array-ids.ts'
 import type { ReplyTo } from './events.ts'
 import type { NumberSet } from './number-set.ts'
 import type { Roll } from './roll.ts'
-import type { JobRow, LastEnd, MeshRow, NodeRow, PoolRow, StatusRow } from './rows.ts'
+import type { JobRow, LastEnd, MeshRow, NodeRow, PoolRow, StatusRow, SubtaskPart } from './rows.ts'
 
 /** What tasks have in common that decides where they fit; scheduling goes by classes, not tasks. */
 export interface TaskClass {
@@ -143,8 +143,8 @@ export interface Lease {
   uploading: boolean
   /** Read from disk after a restart: whether it was started is not known until the worker says hello. */
   restored: boolean
-  /** Members of a gang whose own part has ended well: they need not have it any more. */
-  readonly ended: Set<number>
+  /** What is known of the members of a gang but the primary, by index (subtasks.ts). */
+  readonly parts: Map<number, SubtaskPart>
   /** The machine was asked to give it back; if it does not, it has begun. */
   retractAsked: boolean
 }

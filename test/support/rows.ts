@@ -20,6 +20,7 @@ import {
   rollPrefix,
   type SpecRow,
   type StatusRow,
+  type SubtasksRow,
   specKey,
   statusKey,
   statusPrefix,
@@ -129,5 +130,10 @@ function restoreTasks(rows: Rows, state: State, job: Job, now: number): void {
   const under = (prefix: string) => [...rows.keys()].filter((text) => text.startsWith(prefix)).sort()
   for (const key of under(rollPrefix(job.uid))) restore.addRoll(decode(rows.get(key)!) as RollRow)
   for (const key of under(statusPrefix(job.uid))) restore.addStatus(taskOfKey(key), decode(rows.get(key)!) as StatusRow)
+  for (const { id, keys } of restore.gangs())
+    restore.addSubtasks(
+      id,
+      keys.flatMap((key) => readRow<SubtasksRow>(rows, key) ?? []),
+    )
   restore.finish(restore.wanted().map((id) => readSpec(rows.get(specKey(job.uid, id))!)))
 }
