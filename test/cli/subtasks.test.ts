@@ -17,7 +17,13 @@ beforeEach(async () => {
 afterEach(() => lab.close())
 
 function subtask(id: number, more: Partial<SubtaskView>): SubtaskView {
-  const where = { poolId: 'p', nodeId: `tvm-${id}`, machine: `12D3KooWdesk${id}`, machineName: `desk${id}`, taskRootDirectory: `solve+${id}` }
+  const where = {
+    poolId: 'p',
+    nodeId: `tvm-${id}`,
+    machine: `12D3KooWdesk${id}`,
+    machineName: `desk${id}`,
+    taskRootDirectory: `solve+${id}`,
+  }
   return { id, nodeInfo: where, state: 'running', startTime: 1_700_000_000_000, ...more }
 }
 
