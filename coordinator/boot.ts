@@ -6,6 +6,7 @@ import type { PeerIdText } from '../protocols/ids.ts'
 import type { TaskSpec } from '../protocols/model/task.ts'
 import { arraySpecBytes, readArrayRow } from './array-rows.ts'
 import { makeArray } from './arrays.ts'
+import { newState } from './make-state.ts'
 import { migrate } from './migrate.ts'
 import { makeRolls } from './migrate-rolls.ts'
 import { JobRestore, restoreJob, restoreMachine, restoreNode, restorePool } from './restore.ts'
@@ -27,8 +28,9 @@ import {
   storeFormat,
   taskOfKey,
 } from './rows.ts'
-import { type Job, newState, type State } from './state.ts'
+import type { Job, State } from './state.ts'
 import type { Range, Store } from './store.ts'
+import { readPages } from './subtask-rows.ts'
 
 /** Specs read at once. */
 const chunk = 1000
@@ -102,6 +104,7 @@ async function loadTasks(store: Store, state: State, job: Job, now: number): Pro
   const restore = new JobRestore(state, job, now)
   for await (const [, value] of store.scan(under(rollPrefix(job.uid)))) restore.addRoll(decode(value) as RollRow)
   for await (const [key, value] of store.scan(under(statusPrefix(job.uid)))) restore.addStatus(taskOfKey(key), decode(value) as StatusRow)
+  for (const { id, keys } of restore.gangs()) restore.addSubtasks(id, await readPages(store, keys))
   const wanted = restore.wanted()
   const dependent: TaskSpec[] = []
   for (let at = 0; at < wanted.length; at += chunk) {

@@ -16,7 +16,9 @@ import { type Homes, inputsOf } from './homes.ts'
 import { queueState } from './queue-state.ts'
 import type { Job, Pool, State } from './state.ts'
 import type { Store } from './store.ts'
-import type { TaskFiles } from './task-files.ts'
+import { readMembers } from './subtask-rows.ts'
+import { viewSubtasks } from './subtasks.ts'
+import { type FilesPlace, placeOfFiles, type TaskFiles } from './task-files.ts'
 import { completedEvents, listTasks, readTask, type TaskRows } from './task-rows.ts'
 import { findMachine, viewCounts, viewJob, viewMachine, viewNode, viewPool, viewTask } from './view.ts'
 import type { Watches } from './watches.ts'
@@ -76,6 +78,11 @@ function handlers(parts: ControlParts, session: () => ControlSession, own: Set<n
     const rows = await readTask(store, job, taskId)
     if (rows === undefined) throw new MeshError('TaskNotFound', `There is no task ${taskId} in job ${job.row.spec.id}.`)
     return rows
+  }
+  const filesOf = async (jobId: string, taskId: string, subtask = 0): Promise<FilesPlace> => {
+    const job = jobOf(jobId)
+    const rows = await rowsOf(job, taskId)
+    return placeOfFiles(job, rows, subtask, subtask === 0 ? undefined : await readMembers(store, job, rows))
   }
   return {
     status: () => shown(parts.status),
@@ -143,8 +150,15 @@ function handlers(parts: ControlParts, session: () => ControlSession, own: Set<n
       if (status === undefined) throw new MeshError('TaskNotCompleted', `The task ${taskId} is not completed.`)
       return desk.ask<Record<string, never>>({ kind: 'reactivateTask', jobId, spec, status })
     },
-    listTaskFiles: async ({ jobId, taskId, ...options }) => files.list(jobOf(jobId), await rowsOf(jobOf(jobId), taskId), options),
-    readTaskFile: async ({ jobId, taskId, ...options }) => files.read(jobOf(jobId), await rowsOf(jobOf(jobId), taskId), options),
+    listSubtasks: async ({ jobId, taskId }) => {
+      const job = jobOf(jobId)
+      const members = await readMembers(store, job, await rowsOf(job, taskId))
+      const items = members === undefined ? [] : viewSubtasks(job, taskId, members)
+      await durable()
+      return { items }
+    },
+    listTaskFiles: async ({ jobId, taskId, subtask, ...options }) => files.list(await filesOf(jobId, taskId, subtask), options),
+    readTaskFile: async ({ jobId, taskId, subtask, ...options }) => files.read(await filesOf(jobId, taskId, subtask), options),
 
     watch: async ({ jobId, replay }) => {
       await durable()

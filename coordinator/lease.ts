@@ -6,6 +6,7 @@ import type { AttemptEnd, AttemptRecord, Outcome } from '../protocols/model/task
 import { allowsGangs } from './placement.ts'
 import { type LastEnd, type StatusRow, statusKey } from './rows.ts'
 import { type Lease, type LeaseMember, type Machine, nextEpoch, type Task } from './state.ts'
+import { partsEnded } from './subtasks.ts'
 import type { Turn } from './turn.ts'
 
 /** L7: a short task is given up after this much silence, a long one later. */
@@ -53,9 +54,9 @@ export function grant(turn: Turn, task: Task, members: readonly LeaseMember[]): 
 /** Puts a lease into the books without a new epoch: at a grant, after a restart, and when a lost attempt turns out to be alive. */
 export function openLease(
   task: Task,
-  from: Pick<Lease, 'grantTime' | 'members' | 'restored' | 'incarnation'> & { startTime?: number; ended?: Set<number> },
+  from: Pick<Lease, 'grantTime' | 'members' | 'restored' | 'incarnation'> & { startTime?: number; parts?: Lease['parts'] },
 ): Lease {
-  const lease: Lease = { task, epoch: task.epoch, uploading: false, retractAsked: false, ended: new Set(), ...from }
+  const lease: Lease = { task, epoch: task.epoch, uploading: false, retractAsked: false, parts: new Map(), ...from }
   task.lease = lease
   task.job.leased += 1
   if (lease.startTime !== undefined) task.job.started += 1
@@ -76,6 +77,7 @@ export function markStarted(lease: Lease, startTime: number): void {
 export function closeLease(turn: Turn, lease: Lease, tell: { reason: string; except?: number } | undefined): void {
   const { task } = lease
   const key = attemptKey(attemptOf(task, lease.epoch))
+  partsEnded(turn, lease)
   for (const [index, { machine, node }] of lease.members.entries()) {
     machine.leases.delete(key)
     node.leases.delete(lease)
@@ -121,11 +123,10 @@ export function putStatus(turn: Turn, task: Task, change: StatusChange): void {
     stateTransitionTime: turn.now,
     retryCount: task.retries,
     requeueCount: task.requeues,
-    lease: lease?.members.map(({ machine, node }, index) => ({
+    lease: lease?.members.map(({ machine, node }) => ({
       machine: machine.peer,
       nodeId: node.row.nodeId,
       incarnation: lease.incarnation,
-      ended: lease.ended.has(index) ? true : undefined,
     })),
     grantTime: shown?.grantTime,
     lastEnd: change.lastEnd,

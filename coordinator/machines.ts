@@ -4,14 +4,16 @@ import { type Hello, heartbeatMs, type InventoryItem, type Report, type Verdict,
 import { defaultPoolId } from '../protocols/model/pool.ts'
 import type { WorkerEvent } from './events.ts'
 import { attemptOf, leaseOn, markStarted, minWindowMs, openLease, putStatus, windowMs } from './lease.ts'
+import { addMachineToState, addNodeToState } from './make-state.ts'
 import { park, unpark } from './parking.ts'
 import { removeNode } from './pools.ts'
 import { dequeue } from './queue.ts'
 import { machineKey } from './rows.ts'
 import { dismissClaim, repeatClaim, serveClaim } from './settle.ts'
-import { addMachineToState, addNodeToState, epochOf, type Lease, type Machine, type Task } from './state.ts'
+import { epochOf, type Lease, type Machine, type Task } from './state.ts'
+import { hasEnded, partEnded, partStarted } from './subtasks.ts'
 import { lookUp } from './task-book.ts'
-import { finish, giveUp, notLost } from './tasks.ts'
+import { finish, giveUp, lostOrPreempted, notLost } from './tasks.ts'
 import { answer, log, putMachine, refuse, type Turn } from './turn.ts'
 
 /** Heartbeats that the coordinator takes in a second at most; beyond that many workers the interval grows. */
@@ -117,7 +119,7 @@ function reconcile(turn: Turn, machine: Machine, hello: Hello): Attempt[] {
       (member, index) =>
         member.machine !== machine ||
         named.has(attemptKey(attemptOf(lease.task, lease.epoch, index))) ||
-        (lease.ended.has(index) && hello.incarnation === machine.incarnation),
+        (hasEnded(lease, index) && hello.incarnation === machine.incarnation),
     )
     if (isNamed) continue
     const began = lease.startTime !== undefined || (lease.restored && lease.incarnation !== hello.incarnation)
@@ -138,16 +140,21 @@ function reconcile(turn: Turn, machine: Machine, hello: Hello): Attempt[] {
       if (task.lastEnd === 'reported' && item.state === 'finished') keep.push(item.attempt)
       continue
     }
+    if (item.startTime !== undefined) hasStarted(lease, item.attempt.member, item.startTime)
     // Of a gang only the primary knows whether the program has begun, and it waits for the others, who may still be away.
     if (item.attempt.member === undefined) {
       const isAlone = lease.members.some((member) => member.machine.session === 0)
       lease.restored &&= item.startTime === undefined && isAlone
-      if (item.startTime !== undefined) markStarted(lease, item.startTime)
       lease.uploading = item.state === 'uploading'
     }
     keep.push(item.attempt)
   }
   return keep
+}
+
+function hasStarted(lease: Lease, member: number | undefined, startTime: number): void {
+  if (member === undefined) markStarted(lease, startTime)
+  else partStarted(lease, member, startTime)
 }
 
 /** An attempt that was given up but not replaced, and is alive after all (L2). */
@@ -162,10 +169,6 @@ function revive(turn: Turn, task: Task, machine: Machine, { attempt, nodeId }: I
   // On disk again, so that a restart does not give it to another machine (L6).
   putStatus(turn, task, { state: 'running' })
   return lease
-}
-
-function lostOrPreempted(machine: Machine): 'lost' | 'preempted' {
-  return machine.description.class === 'low-priority' ? 'preempted' : 'lost'
 }
 
 /** The machine of a live session, or undefined for what a dead one still says. */
@@ -235,11 +238,8 @@ function takeReport(turn: Turn, machine: Machine, { attempt, outcome }: Report):
   if (lease !== undefined) {
     const failed = outcome.exitCode !== 0 || outcome.failureInfo !== undefined
     // Of a gang, a subtask that ends well ends nothing; one that fails ends the whole attempt (Azure: multi-instance).
+    if (attempt.member !== undefined && !hasEnded(lease, attempt.member)) partEnded(turn, lease, attempt.member, outcome)
     if (attempt.member === undefined || failed) finish(turn, task, outcome, lease, machine, attempt.member)
-    else if (!lease.ended.has(attempt.member)) {
-      lease.ended.add(attempt.member)
-      putStatus(turn, task, { state: 'running' })
-    }
     return 'accepted'
   }
   if (!isPrimary || task.lease !== undefined || task.lastRan?.machine !== machine.peer) return 'refused'
@@ -256,7 +256,7 @@ export function onStarted(turn: Turn, event: Extract<WorkerEvent, { kind: 'start
   if (machine === undefined) return
   for (const { startTime, ...attempt } of event.attempts) {
     const lease = leaseOn(machine, attempt)
-    if (lease !== undefined && attempt.member === undefined) markStarted(lease, startTime)
+    if (lease !== undefined) hasStarted(lease, attempt.member, startTime)
   }
   const jobs = new Set(event.attempts.map((attempt) => attempt.jobUid))
   for (const jobUid of jobs) turn.out.push({ kind: 'changed', jobUid })

@@ -5,24 +5,14 @@ import { defaultPoolId } from '../protocols/model/pool.ts'
 import type { TaskSpec } from '../protocols/model/task.ts'
 import { depend, wholeNumber } from './dependencies.ts'
 import { openLease } from './lease.ts'
+import { addJobToState, addMachineToState, addNodeToState, addPoolToState } from './make-state.ts'
 import { addNumber } from './number-set.ts'
 import { enqueue, enqueueArray, enqueueEntry } from './queue.ts'
 import { inBook, isCompleted, type Mark } from './roll.ts'
 import { readRollRow } from './roll-rows.ts'
-import type { JobRow, MachineRow, NodeRow, PoolRow, RollRow, StatusRow } from './rows.ts'
-import {
-  addJobToState,
-  addMachineToState,
-  addNodeToState,
-  addPoolToState,
-  completed,
-  type Job,
-  type Machine,
-  type Node,
-  type Place,
-  type State,
-  type Task,
-} from './state.ts'
+import type { JobRow, MachineRow, NodeRow, PoolRow, RollRow, StatusRow, SubtasksRow } from './rows.ts'
+import { completed, type Job, type Lease, type Machine, type Node, type Place, type State, type Task } from './state.ts'
+import { endedParts, pageKeys } from './subtasks.ts'
 import { closeTask, enroll, leaveTurn, liveEntries, liveTask, ownMark, partsOf, placeOf, putTask } from './task-book.ts'
 
 export function restorePool(state: State, row: PoolRow): void {
@@ -88,6 +78,18 @@ export class JobRestore {
     if (status.lease !== undefined) restoreLease(this.#state, task, status, this.#now)
   }
 
+  /** Gangs whose attempt stands: {@link addSubtasks} takes in what the pages of their members say. */
+  *gangs(): Generator<{ id: string; keys: string[] }> {
+    const { uid } = this.#job
+    for (const { id, lease } of liveEntries(this.#job))
+      if (lease !== undefined && lease.members.length > 1) yield { id, keys: pageKeys(uid, id, lease.members.length) }
+  }
+
+  addSubtasks(id: string, pages: readonly SubtasksRow[]): void {
+    const { lease } = liveTask(this.#job, id)!
+    for (const [member, part] of endedParts(pages, lease!.epoch)) lease!.parts.set(member, part)
+  }
+
   /** Of these tasks {@link finish} needs the specs. */
   wanted(): string[] {
     return [...this.#dependent].filter((id) => !isCompleted(ownMark(this.#job, id)) && liveTask(this.#job, id)?.lease === undefined)
@@ -136,9 +138,9 @@ function restoreLease(state: State, task: Task, status: StatusRow, now: number):
     const machine = machineOf(state, member.machine, member.machine.slice(-8), now)
     return { machine, node: machine.nodes.get(member.nodeId) ?? standIn(state, machine, member.nodeId, now) }
   })
-  const ended = new Set(status.lease!.flatMap((member, index) => (member.ended === true ? [index] : [])))
+  const parts: Lease['parts'] = new Map(status.lease!.flatMap(({ ended }, member) => (ended === true ? [[member, { endTime: now }]] : [])))
   const incarnation = status.lease![0]?.incarnation ?? 0
-  openLease(task, { grantTime: status.grantTime ?? now, members, restored: true, incarnation, ended })
+  openLease(task, { grantTime: status.grantTime ?? now, members, restored: true, incarnation, parts })
 }
 
 function restoreCompleted(job: Job, id: string, status: StatusRow, place: Place | undefined): void {

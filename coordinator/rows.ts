@@ -11,13 +11,14 @@
  *   roll/<uid>/<number>           RollRow, written once a request, for all tasks that it added; <number> is that of the first
  *   arry/<uid>/<number>           ArrayRow, written once, for all tasks of an array
  *   stat/<uid>/<folded task id>   StatusRow, absent until the first grant
+ *   subt/<uid>/<folded task id>/<page>   SubtasksRow, of multi-instance tasks whose newest attempt has ended, or a member of it
  */
 import type { JobUid } from '../protocols/ids.ts'
 import type { JobSpec, JobState } from '../protocols/model/job.ts'
 import type { MachineDescription, MpiFlavor } from '../protocols/model/machine.ts'
 import type { AllocationState, DeallocationOption, PoolSpec } from '../protocols/model/pool.ts'
 import type { Capacity, Demand } from '../protocols/model/resources.ts'
-import type { AttemptRecord, Outcome } from '../protocols/model/task.ts'
+import type { AttemptRecord, FailureInfo, Outcome } from '../protocols/model/task.ts'
 import type { Role } from '../protocols/wire.ts'
 
 /** Raised when rows change their shape; a store of another format is migrated (migrate.ts) or refused, never guessed at. */
@@ -122,7 +123,7 @@ export interface StatusRow {
   stateTransitionTime: number
   retryCount: number
   requeueCount: number
-  /** Members of the newest attempt while its lease stands. */
+  /** Members of the newest attempt while its lease stands. `ended` is of rows of version 0.2 only: SubtasksRow says it. */
   lease?: { machine: string; nodeId: string; incarnation: number; ended?: boolean }[]
   grantTime?: number
   lastEnd?: LastEnd
@@ -134,6 +135,22 @@ export interface StatusRow {
   history?: AttemptRecord[]
   /** Attempts that ended with their machine (C1). */
   losses?: number
+}
+
+/** What is known of a gang member's own part; it has ended if there is a time of that. */
+export interface SubtaskPart {
+  startTime?: number
+  endTime?: number
+  exitCode?: number
+  failureInfo?: FailureInfo
+}
+
+/** A page of the members of a gang's attempt (subtasks.ts). */
+export interface SubtasksRow {
+  epoch: number
+  /** Which member stands first on it. */
+  first: number
+  members: ({ machine: string; machineName: string; nodeId: string } & SubtaskPart)[]
 }
 
 const width = 10
@@ -149,14 +166,16 @@ export const jobKey = (uid: JobUid) => `job/${uidText(uid)}`
 export const specKey = (uid: JobUid, task: string) => `spec/${uidText(uid)}/${task}`
 export const rollKey = (uid: JobUid, first: number) => `${rollPrefix(uid)}${String(first).padStart(width, '0')}`
 export const arrayKey = (uid: JobUid, number: number) => `${arrayPrefix(uid)}${String(number).padStart(4, '0')}`
+export const subtasksKey = (uid: JobUid, task: string, page: number) => `${subtasksPrefix(uid)}${task}/${String(page).padStart(4, '0')}`
 export const statusKey = (uid: JobUid, task: string) => `stat/${uidText(uid)}/${task}`
 /** Prefix of all spec (or roll, array, status) rows of a job; `gt` this and `lt` this + 0xff covers them. */
 export const specPrefix = (uid: JobUid) => `spec/${uidText(uid)}/`
 export const rollPrefix = (uid: JobUid) => `roll/${uidText(uid)}/`
 export const arrayPrefix = (uid: JobUid) => `arry/${uidText(uid)}/`
 export const statusPrefix = (uid: JobUid) => `stat/${uidText(uid)}/`
+const subtasksPrefix = (uid: JobUid) => `subt/${uidText(uid)}/`
 /** All that is kept of a job's tasks, and goes with it. */
-export const taskPrefixes = (uid: JobUid) => [specPrefix(uid), rollPrefix(uid), arrayPrefix(uid), statusPrefix(uid)]
+export const taskPrefixes = (uid: JobUid) => [specPrefix(uid), rollPrefix(uid), arrayPrefix(uid), statusPrefix(uid), subtasksPrefix(uid)]
 /** The folded task id in a spec or status key. */
 export function taskOfKey(key: string): string {
   return key.slice(5 + width + 1)

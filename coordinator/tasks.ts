@@ -76,6 +76,8 @@ function wake(turn: Turn, job: Job): void {
 export function finish(turn: Turn, task: Task, outcome: Outcome, ended: Lease | undefined, machine: Machine, member = 0): void {
   if (ended === undefined) dequeue(task)
   else closeLease(turn, ended, { reason: 'the task has ended', except: member })
+  if (task.class.gang > 0 && ofMembers(outcome))
+    return lostThere(turn, task, outcome, ended, isPreempted(ended) ? 'preempted' : 'lost', machine)
   const failed = outcome.exitCode !== 0 || outcome.failureInfo !== undefined
   if (judge(turn, task, outcome, machine)) {
     const held = [...machine.leases.values()].filter((lease) => lease.task.job === task.job && mayRetract(lease))
@@ -87,7 +89,7 @@ export function finish(turn: Turn, task: Task, outcome: Outcome, ended: Lease | 
   }
   const missing = missedProgram(turn, task, outcome, machine)
   if (missing) return again(turn, task, ended, 'program-missing', 'reported', outcome)
-  if (machineFault(turn, task, outcome, machine)) return lostThere(turn, task, outcome, ended, machine)
+  if (machineFault(turn, task, outcome, machine)) return lostThere(turn, task, outcome, ended, 'lost', machine)
   // Azure: only exit codes are retried; a task that could not be started, or whose files could not be had or kept, is not.
   const retryable = outcome.exitCode !== undefined && outcome.exitCode !== 0 && !neverRan(outcome)
   if (retryable && (task.maxRetries < 0 || task.retries < task.maxRetries)) {
@@ -97,12 +99,31 @@ export function finish(turn: Turn, task: Task, outcome: Outcome, ended: Lease | 
   complete(turn, task, { outcome, ended, machine })
 }
 
-/** The machine reports that it could not run the task: as lost as with a machine that is gone (C1). */
-function lostThere(turn: Turn, task: Task, outcome: Outcome, ended: Lease | undefined, machine: Machine): void {
-  task.losses += 1
+/**
+ * Whether members of a gang lost each other, or could not meet. That tells nothing of the machine that says it (M1): any of
+ * them may have been first to notice.
+ */
+function ofMembers({ failureInfo }: Outcome): boolean {
+  return failureInfo?.reason === 'MemberLost' || failureInfo?.reason === 'MembersUnreachable'
+}
+
+/** A low-priority machine has left the gang. */
+function isPreempted(lease: Lease | undefined): boolean {
+  return lease?.members.some(({ machine }) => machine.session === 0 && lostOrPreempted(machine) === 'preempted') ?? false
+}
+
+/** How an attempt ends with its machine. */
+export function lostOrPreempted(machine: Machine): 'lost' | 'preempted' {
+  return machine.description.class === 'low-priority' ? 'preempted' : 'lost'
+}
+
+/** A machine reports that it could not run the task, or a member of a gang is lost: as lost as with a machine that is gone (C1). */
+function lostThere(turn: Turn, task: Task, outcome: Outcome, ended: Lease | undefined, end: 'lost' | 'preempted', machine: Machine): void {
+  if (end === 'lost') task.losses += 1
   task.requeues += 1
-  const mayRunElsewhere = task.job.row.spec.disconnect.replace && task.losses < maxLosses
-  if (mayRunElsewhere) return again(turn, task, ended, 'lost', 'reported', outcome)
+  const isOften = end === 'lost' ? task.losses >= maxLosses : task.requeues >= maxPreemptions
+  const mayRunElsewhere = end === 'preempted' || task.job.row.spec.disconnect.replace
+  if (mayRunElsewhere && !isOften) return again(turn, task, ended, end, 'reported', outcome)
   complete(turn, task, { outcome, ended, machine })
 }
 

@@ -10,6 +10,7 @@ import type { AttemptRecord, TaskSpec, TaskView } from '../protocols/model/task.
 import { readyIn } from './placement.ts'
 import type { StatusRow } from './rows.ts'
 import { type Job, type Lease, liveTasks, type Machine, type Node, type Pool, type State } from './state.ts'
+import { rootDirectory } from './subtasks.ts'
 import { liveTask } from './task-book.ts'
 
 export function viewCounts(job: Job): TaskCounts {
@@ -168,15 +169,13 @@ function nodeInfo(state: State, job: Job, spec: TaskSpec, status: StatusRow | un
   const where = status?.lease?.[0] ?? status?.ranOn
   if (where === undefined) return undefined
   const name = state.machines.get(where.machine)?.description.name ?? status?.ranOn?.machineName ?? where.machine
-  // As the machine lays them out (node/directories.ts).
   const epoch = status?.lease === undefined ? status!.ranOn!.epoch : status.epoch
-  const directory = `${foldId(spec.id)}${epoch > 1 ? `.${epoch}` : ''}`
   return {
     poolId: job.row.spec.poolId,
     nodeId: where.nodeId,
     machine: where.machine,
     machineName: name,
-    taskRootDirectory: `workitems/${job.row.spec.id}/job-${job.uid}/${directory}`,
+    taskRootDirectory: rootDirectory(job, spec.id, epoch),
   }
 }
 

@@ -13,6 +13,7 @@ import { meshEventSchema } from './model/event.ts'
 import { jobSpecSchema, jobStateSchema, jobViewSchema, taskCountsSchema } from './model/job.ts'
 import { machineViewSchema } from './model/machine.ts'
 import { deallocationOptionSchema, nodeViewSchema, poolSpecSchema, poolViewSchema } from './model/pool.ts'
+import { subtaskViewSchema } from './model/subtask.ts'
 import {
   attemptEndSchema,
   failureInfoSchema,
@@ -37,6 +38,8 @@ const nothing = z.object({})
 const poolRef = z.object({ poolId: z.string() })
 const jobRef = z.object({ jobId: z.string() })
 const taskRef = jobRef.extend({ taskId: z.string() })
+/** Whose files: those of a subtask by its id; of the primary without it, or with 0. */
+const subtaskRef = z.object({ subtask: z.number().int().min(0).optional() })
 /** `next` of the page before; absent for the first page. */
 const paging = z.object({ after: z.string().optional(), limit: z.number().int().min(1).max(maxPage).default(maxPage) })
 const page = <T extends z.ZodType>(item: T) => z.object({ items: z.array(item), next: z.string().optional() })
@@ -184,11 +187,13 @@ export const controlProtocol = defineProtocol({
       terminateTask: { request: taskRef, answer: nothing },
       /** Runs a failed task again (Azure: reactivate); its counts start anew, its epochs go on. */
       reactivateTask: { request: taskRef, answer: nothing },
+      /** The members of a multi-instance task but the primary, of its newest attempt; none of an ordinary task (Azure: list subtasks). */
+      listSubtasks: { request: taskRef, answer: z.object({ items: z.array(subtaskViewSchema) }) },
       listTaskFiles: {
-        request: taskRef.extend(listFilesSchema.shape),
+        request: taskRef.extend(listFilesSchema.shape).extend(subtaskRef.shape),
         answer: z.object({ files: z.array(fileEntrySchema).max(maxListed), more: z.boolean() }),
       },
-      readTaskFile: { request: taskRef.extend(readFileSchema.shape), answer: fileChunkSchema },
+      readTaskFile: { request: taskRef.extend(readFileSchema.shape).extend(subtaskRef.shape), answer: fileChunkSchema },
 
       /** Shows the changes of a job's tasks from now on, and with `replay` first every completed task. Ends with the session or `unwatch`. */
       watch: {

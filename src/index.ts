@@ -25,6 +25,7 @@ export type {
   PoolView,
 } from '../protocols/model/pool.ts'
 export type { Capacity, Demand, Labels } from '../protocols/model/resources.ts'
+export type { SubtaskState, SubtaskView } from '../protocols/model/subtask.ts'
 export type {
   AttemptRecord,
   FailureInfo,

@@ -8,6 +8,7 @@ import { readTaskFile } from '../mesh/task-files.ts'
 import { type Context, given, taskRef } from './context.ts'
 import { showBytes, showTime } from './format.ts'
 import type { Column } from './output.ts'
+import { type SubtaskOption, subtaskOf, subtaskOption } from './task-subtasks.ts'
 
 interface RefOptions {
   jobId?: string
@@ -34,13 +35,15 @@ export function registerFiles(group: Command, context: Context): void {
     .option('--task-id <id>')
     .option('-f, --follow', 'wait for more until the task has ended')
     .option('--stderr', 'its standard error instead')
+    .option(...subtaskOption)
     .addHelpText('after', '\nExample:\n  batchmesh task logs render/0042 -f')
-  context.action<RefOptions & { follow?: boolean; stderr?: boolean }>(logs, async (options, [word]) => {
+  context.action<RefOptions & SubtaskOption & { follow?: boolean; stderr?: boolean }>(logs, async (options, [word]) => {
     const name = options.stderr === true ? 'stderr.txt' : 'stdout.txt'
+    const subtask = subtaskOf(options)
     const { interruptible } = await import('./interrupt.ts')
     const mesh = await context.mesh()
     await interruptible(context.world, async (signal) => {
-      for await (const piece of readTaskFile(mesh, taskRef(word, options), name, { follow: options.follow, signal }))
+      for await (const piece of readTaskFile(mesh, taskRef(word, options), name, { follow: options.follow, subtask, signal }))
         await context.world.stdout.write(piece)
     })
   })
@@ -53,10 +56,12 @@ export function registerFiles(group: Command, context: Context): void {
     .option('--job-id <id>')
     .option('--task-id <id>')
     .option('--recursive', 'also what is in directories')
+    .option(...subtaskOption)
     .addHelpText('after', '\nExample:\n  batchmesh task file list render/0042 --recursive')
-  context.action<RefOptions & { recursive?: boolean }>(list, async (options, [word]) => {
+  context.action<RefOptions & SubtaskOption & { recursive?: boolean }>(list, async (options, [word]) => {
+    const request = { ...taskRef(word, options), recursive: options.recursive ?? false, subtask: subtaskOf(options) }
     const mesh = await context.mesh()
-    const answer = await mesh.control.call('listTaskFiles', { ...taskRef(word, options), recursive: options.recursive ?? false })
+    const answer = await mesh.control.call('listTaskFiles', request)
     await context.list(columns, answer.files)
     if (answer.more) context.say('batchmesh: there are more files than are shown; list a directory below')
   })
@@ -70,16 +75,18 @@ export function registerFiles(group: Command, context: Context): void {
     .option('--task-id <id>')
     .option('--file-path <path>', 'the file, as Azure’s option')
     .option('--destination <path>', 'file to write, default its name here; - for standard output')
+    .option(...subtaskOption)
     .addHelpText('after', '\nExample:\n  batchmesh task file download render/0042 wd/out.png --destination frame42.png')
-  context.action<RefOptions & { filePath?: string; destination?: string }>(download, async (options, words) => {
+  context.action<RefOptions & SubtaskOption & { filePath?: string; destination?: string }>(download, async (options, words) => {
     const isNamed = options.jobId !== undefined && options.taskId !== undefined
     const [word, file] = isNamed ? [undefined, words[0]] : words
     const ref = taskRef(word, options)
     const name = given(options.filePath ?? file, 'file, such as wd/out.png')
+    const subtask = subtaskOf(options)
     const { interruptible } = await import('./interrupt.ts')
     const mesh = await context.mesh()
     await interruptible(context.world, async (signal) => {
-      const pieces = readTaskFile(mesh, ref, name, { signal })
+      const pieces = readTaskFile(mesh, ref, name, { subtask, signal })
       if (options.destination === '-') {
         for await (const piece of pieces) await context.world.stdout.write(piece)
         return

@@ -15,6 +15,7 @@ import { checkTask, type JsonObject, localFileProperty, readJson, tasksFromJson 
 import type { Column, Fields } from './output.ts'
 import { registerFiles } from './task-file.ts'
 import { type FunctionOptions, Functions, shownResult, threadOf, whatRuns } from './task-function.ts'
+import { instances, registerSubtasks } from './task-subtasks.ts'
 
 export function register(program: Command, context: Context): void {
   const group = program.command('task').description('Tasks of a job. A task is named JOB/TASK.')
@@ -53,6 +54,7 @@ export function register(program: Command, context: Context): void {
       await context.done(`Task ${ref.jobId}/${ref.taskId} is ${done}.`, ref)
     })
   }
+  registerSubtasks(group, context)
   registerFiles(group, context)
 }
 
@@ -83,6 +85,7 @@ function fields(t: TaskView): Fields {
     ['exit code', info.exitCode],
     ['failure', info.failureInfo === undefined ? undefined : `${failureName(info.failureInfo)}: ${info.failureInfo.message}`],
     ['command', whatRuns(t)],
+    ['instances', instances(t)],
     ['machine', t.nodeInfo === undefined ? undefined : `${t.nodeInfo.machineName} (pool ${t.nodeInfo.poolId}, node ${t.nodeInfo.nodeId})`],
     ['directory', t.nodeInfo?.taskRootDirectory],
     ['started', showTime(info.startTime)],

@@ -2,6 +2,7 @@
 
 import { MeshError } from '../../protocols/errors.ts'
 import type { FileEntry } from '../../protocols/files.ts'
+import type { SubtaskView } from '../../protocols/model/subtask.ts'
 import { type TaskSpecInput, type TaskState, type TaskView, taskSpecSchema } from '../../protocols/model/task.ts'
 import { arrayCount, type TaskArrayInput, taskArraySchema } from '../../protocols/model/task-array.ts'
 import { firstIssue } from '../../protocols/rpc.ts'
@@ -89,10 +90,20 @@ export class Tasks {
   }
 
   /**
-   * A file in a task's directory, such as `stdout.txt`, `stderr.txt` or `wd/out.png`, read where the task ran.
+   * The members of a multi-instance task but the primary, whose state is that of the task itself; of its newest attempt. None of
+   * an ordinary task, or of one that has not run.
+   * @throws {@link MeshError} `JobNotFound`, `TaskNotFound`
+   */
+  async subtasks(jobId: string, taskId: string): Promise<SubtaskView[]> {
+    return (await this.#client.control.call('listSubtasks', { jobId, taskId })).items
+  }
+
+  /**
+   * A file in a task's directory, such as `stdout.txt`, `stderr.txt` or `wd/out.png`, read where the task ran; with
+   * `subtask` in the directory of that member of a multi-instance task.
    * @throws {@link MeshError} `FileNotFound`, `TaskFilesUnavailable`, `TaskFilesCleanedup`
    */
-  readFile(jobId: string, taskId: string, name: string, options: { signal?: AbortSignal } = {}): Promise<Buffer> {
+  readFile(jobId: string, taskId: string, name: string, options: { subtask?: number; signal?: AbortSignal } = {}): Promise<Buffer> {
     return gathered(readTaskFile(this.#client, { jobId, taskId }, name, options))
   }
 
@@ -101,16 +112,20 @@ export class Tasks {
     jobId: string,
     taskId: string,
     name: string,
-    options: { follow?: boolean; signal?: AbortSignal } = {},
+    options: { follow?: boolean; subtask?: number; signal?: AbortSignal } = {},
   ): AsyncGenerator<Uint8Array> {
     return readTaskFile(this.#client, { jobId, taskId }, name, options)
   }
 
   /**
-   * What is in a task's directory, at most 10,000 entries. `prefix` picks names that begin so.
+   * What is in a task's directory, or a subtask's, at most 10,000 entries. `prefix` picks names that begin so.
    * @throws {@link MeshError} `TaskNotFound`, `TaskFilesUnavailable`, `TaskFilesCleanedup`
    */
-  async files(jobId: string, taskId: string, options: { recursive?: boolean; prefix?: string } = {}): Promise<FileEntry[]> {
+  async files(
+    jobId: string,
+    taskId: string,
+    options: { recursive?: boolean; prefix?: string; subtask?: number } = {},
+  ): Promise<FileEntry[]> {
     return (await this.#client.control.call('listTaskFiles', { jobId, taskId, ...options })).files
   }
 

@@ -16,18 +16,18 @@ const chunksInFlight = 8
 /** A task that has not started is asked after again this often. */
 const startPollMs = 500
 
-/** The bytes of a file in a task's directory. With `follow`, goes on until the task has ended, and waits for one that has not started. */
+/** The bytes of a file in the directory of a task, or of one of its subtasks. With `follow`, goes on until the task has ended, and waits for one that has not started. */
 export async function* readTaskFile(
   mesh: Mesh,
   ref: TaskRef,
   name: string,
-  options: { follow?: boolean; signal?: AbortSignal } = {},
+  options: { follow?: boolean; subtask?: number; signal?: AbortSignal } = {},
 ): AsyncGenerator<Uint8Array> {
   const follow = options.follow === true
   /** Asked for, in order, each from where the one before ends. */
   const asked: { from: number; answer: Promise<FileChunk> }[] = []
   const ask = (from: number) => {
-    const request = { ...ref, name, offset: from, length: maxReadBytes, waitMs: follow ? followWaitMs : 0 }
+    const request = { ...ref, subtask: options.subtask, name, offset: from, length: maxReadBytes, waitMs: follow ? followWaitMs : 0 }
     const answer = mesh.control.call('readTaskFile', request, { signal: options.signal, persist: follow })
     // Its failure is seen when its turn comes.
     answer.catch(() => undefined)

@@ -82,7 +82,7 @@ describe('M1: gangs', () => {
     scene.addJob({ id: 'j', poolId: 'p' })
     scene.addTasks('j', gang('g', 2))
     scene.started('a', 'j/g#1')
-    expect(scene.report('b', 'j/g#1+1', 0)).toEqual(['row j/g running epoch=1 on=a b', 'verdict accepted'])
+    expect(scene.report('b', 'j/g#1+1', 0)).toEqual(['row members of j/g#1: ended +1', 'verdict accepted'])
     expect(scene.hello('b').filter((line) => line.startsWith('stop'))).toEqual([])
     scene.restart()
     scene.hello('a', { inventory: [{ attempt: 'j/g#1' }] })

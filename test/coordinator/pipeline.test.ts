@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import type { Effect } from '../../coordinator/events.ts'
+import { addMachineToState, addNodeToState, newState } from '../../coordinator/make-state.ts'
 import { type Batch, type Beat, Pipeline } from '../../coordinator/pipeline.ts'
-import { addMachineToState, addNodeToState, newState } from '../../coordinator/state.ts'
 import { createMemoryStore, type Rows, type Store } from '../../coordinator/store.ts'
 import { jobSpecSchema } from '../../protocols/model/job.ts'
 import type { MachineDescription } from '../../protocols/model/machine.ts'

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
+import { addJobToState, newState } from '../../coordinator/make-state.ts'
 import { specKey, statusKey } from '../../coordinator/rows.ts'
-import { addJobToState, newState } from '../../coordinator/state.ts'
 import { createMemoryStore } from '../../coordinator/store.ts'
 import { listTasks, maxLooked, pageBytes } from '../../coordinator/task-rows.ts'
 import { encode } from '../../protocols/codec.ts'

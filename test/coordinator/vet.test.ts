@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
+import { newState } from '../../coordinator/make-state.ts'
 import { specKey } from '../../coordinator/rows.ts'
 import { SpecCache } from '../../coordinator/spec-cache.ts'
-import { newState } from '../../coordinator/state.ts'
 import { createMemoryStore } from '../../coordinator/store.ts'
 import { vetReports } from '../../coordinator/vet.ts'
 import { encode } from '../../protocols/codec.ts'

@@ -33,9 +33,11 @@ tell a: mpi/g#1+2 of 3
 watch mpi
 # A member that ends well ends nothing, one that fails ends all.
 > report a mpi/g#1+1 exit=0
-row mpi/g running epoch=1 on=a a a
+row members of mpi/g#1: ended +1
 verdict accepted
 > report a mpi/g#1+2 exit=1
+row members of mpi/g#1: ended +1, +2 exit=1
+row members of mpi/g#1: ended +1, +2 exit=1
 stop a: mpi/g#1 (the task has ended)
 stop a: mpi/g#1+1 (the task has ended)
 row mpi/g active epoch=1 retries=1 lastEnd=reported
@@ -46,6 +48,7 @@ tell a: mpi/g#2 of 3
 tell a: mpi/g#2+1 of 3
 tell a: mpi/g#2+2 of 3
 > report a mpi/g#2 exit=0
+row members of mpi/g#2: ended +1, +2
 stop a: mpi/g#2+1 (the task has ended)
 stop a: mpi/g#2+2 (the task has ended)
 row mpi/g completed epoch=2 retries=1 lastEnd=reported result=success

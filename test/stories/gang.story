@@ -80,6 +80,7 @@ watch small/s2 completed epoch=1 end=success
 verdict accepted
 # A member is lost: all of it ends, and it is tried again as one.
 > gone c dead
+row members of mpi/g#1: ended +1
 stop a: mpi/g#1 (a member of the group was lost)
 row mpi/g active epoch=1 lastEnd=revoked
 row mpi/g running epoch=2 on=a b

@@ -3,6 +3,7 @@ import { idsOf, positionOf, shapeOf, shapesOfId } from '../../coordinator/array-
 import { arraySpecBytes, readArrayRow } from '../../coordinator/array-rows.ts'
 import { makeArray } from '../../coordinator/arrays.ts'
 import type { Effect } from '../../coordinator/events.ts'
+import { newState } from '../../coordinator/make-state.ts'
 import { JobRestore, restoreJob, restoreMachine, restoreNode, restorePool } from '../../coordinator/restore.ts'
 import { chanceWords } from '../../coordinator/roll.ts'
 import {
@@ -19,6 +20,7 @@ import {
   rollPrefix,
   type SpecRow,
   type StatusRow,
+  type SubtasksRow,
   specKey,
   statusKey,
   statusPrefix,
@@ -26,7 +28,7 @@ import {
   taskOfKey,
   taskPrefixes,
 } from '../../coordinator/rows.ts'
-import { type Job, newState, type State } from '../../coordinator/state.ts'
+import type { Job, State } from '../../coordinator/state.ts'
 import { decode, encode } from '../../protocols/codec.ts'
 import type { JobUid } from '../../protocols/ids.ts'
 import { type TaskSpec, taskSpecSchema } from '../../protocols/model/task.ts'
@@ -128,5 +130,10 @@ function restoreTasks(rows: Rows, state: State, job: Job, now: number): void {
   const under = (prefix: string) => [...rows.keys()].filter((text) => text.startsWith(prefix)).sort()
   for (const key of under(rollPrefix(job.uid))) restore.addRoll(decode(rows.get(key)!) as RollRow)
   for (const key of under(statusPrefix(job.uid))) restore.addStatus(taskOfKey(key), decode(rows.get(key)!) as StatusRow)
+  for (const { id, keys } of restore.gangs())
+    restore.addSubtasks(
+      id,
+      keys.flatMap((key) => readRow<SubtasksRow>(rows, key) ?? []),
+    )
   restore.finish(restore.wanted().map((id) => readSpec(rows.get(specKey(job.uid, id))!)))
 }

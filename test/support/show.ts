@@ -8,6 +8,7 @@ import {
   type PoolRow,
   type RollRow,
   type StatusRow,
+  type SubtasksRow,
   taskOfKey,
   uidOfKey,
 } from '../../coordinator/rows.ts'
@@ -121,6 +122,13 @@ function showRow(names: Names, key: string, value: unknown): string {
       return `roll ${names.jobOf(uidOfKey(key))} from ${Number(taskOfKey(key))}: ${(value as RollRow).ids}`
     case 'spec':
       return `spec ${names.jobOf(uidOfKey(key))}/${taskOfKey(key)}`
+    case 'subt': {
+      const { epoch, first, members } = value as SubtasksRow
+      const parts = members.flatMap(({ endTime, exitCode }, at) =>
+        endTime === undefined ? [] : `+${first + at}${fields({ exit: exitCode })}`,
+      )
+      return `members of ${names.jobOf(uidOfKey(key))}/${taskOfKey(key).split('/')[0]}#${epoch}: ended ${parts.join(', ')}`
+    }
     default: {
       const row = value as StatusRow
       const on = row.lease?.map((member) => names.nameOf(member.machine)).join(' ')

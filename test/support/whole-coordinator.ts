@@ -3,10 +3,11 @@ import { startCoordinator } from '../../coordinator/coordinator.ts'
 import type { Store } from '../../coordinator/store.ts'
 import { decode } from '../../protocols/codec.ts'
 import { controlProtocol, type JobEvents, type TaskEvent } from '../../protocols/control.ts'
+import { filesProtocol } from '../../protocols/files.ts'
 import { type ClaimAnswer, leasesProtocol } from '../../protocols/leases.ts'
 import { silentLogger } from '../../protocols/logger.ts'
 import type { Outcome, TaskSpec } from '../../protocols/model/task.ts'
-import { clientSession } from '../../protocols/rpc.ts'
+import { clientSession, type Handlers, serverSession } from '../../protocols/rpc.ts'
 import { MemoryNet } from './memory-wire.ts'
 
 const self = 'peer-of-the-coordinator'
@@ -14,7 +15,16 @@ const worker = 'peer-of-the-worker'
 
 export type Granted = ClaimAnswer['grants'][number] & { task: TaskSpec }
 
-export async function startWhole(store: Store, options: { features?: string[]; cores?: number } = {}) {
+export interface WholeOptions {
+  features?: string[]
+  cores?: number
+  /** The worker gives compute nodes to whoever asks, and takes what it is told to start. */
+  lends?: boolean
+  /** Its files. */
+  files?: Handlers<(typeof filesProtocol)['server']>['calls']
+}
+
+export async function startWhole(store: Store, options: WholeOptions = {}) {
   const net = new MemoryNet()
   const fatal = (error: unknown) => {
     throw error
@@ -32,9 +42,24 @@ export async function startWhole(store: Store, options: { features?: string[]; c
       },
     },
   })
-  const leases = clientSession(leasesProtocol, await net.wire(worker, ['worker']).open(self, leasesProtocol), {
-    calls: { retract: () => ({ retracted: [] }), reserve: () => ({ granted: false, draining: false }) },
-    notes: { beat: () => {}, grant: () => {}, stop: () => {}, release: () => {}, forget: () => {} },
+  const workerWire = net.wire(worker, ['worker'])
+  const { files } = options
+  if (files !== undefined)
+    workerWire.serve(filesProtocol, (channel) => void serverSession(filesProtocol, channel, { calls: files, notes: {} }))
+  const taken: Granted[] = []
+  let tookOne = () => {}
+  const leases = clientSession(leasesProtocol, await workerWire.open(self, leasesProtocol), {
+    calls: { retract: () => ({ retracted: [] }), reserve: () => ({ granted: options.lends === true, draining: false }) },
+    notes: {
+      beat: () => {},
+      grant: ({ grants }) => {
+        taken.push(...grants.map((grant) => ({ ...grant, task: decode(grant.spec) as TaskSpec })))
+        tookOne()
+      },
+      stop: () => {},
+      release: () => {},
+      forget: () => {},
+    },
   })
   const capacity = { cores: options.cores ?? 4, memoryMiB: 4096, gpus: 0 }
   const machine = { name: 'w', class: 'dedicated' as const, capacity, diskFreeMiB: 1, labels: {}, os: 'linux', arch: 'x64', version: '0' }
@@ -64,6 +89,16 @@ export async function startWhole(store: Store, options: { features?: string[]; c
       const { grants } = await leases.call('claim', { requestId: `c${claims}`, nodes: [{ nodeId, room, prefetchSlots: 0 }], waitMs: 0 })
       return grants.map((grant) => ({ ...grant, task: decode(grant.spec) as TaskSpec }))
     },
+    /** What the worker was told to start without a claim, as soon as it is so many. */
+    async told(count: number): Promise<Granted[]> {
+      while (taken.length < count)
+        await new Promise<void>((resolve) => {
+          tookOne = resolve
+        })
+      return taken
+    },
+    started: (grants: readonly Granted[], startTime: number) =>
+      leases.note('started', { attempts: grants.map(({ attempt }) => ({ ...attempt, startTime })) }),
     async report(grants: readonly Granted[], exitCode: number | ((task: TaskSpec) => number), more: Partial<Outcome> = {}): Promise<void> {
       const reports = grants.map(({ attempt, task }) => ({
         attempt,
