@@ -26,7 +26,12 @@ export interface JobFacts {
 type Environment = Record<string, string>
 
 /** Where programs of the system are looked for; the node's own PATH may hold directories that tasks cannot read. */
-const systemPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
+export const systemPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
+/**
+ * Where every member of a gang finds its own task directory, by a link: programs that one of them starts on the others name
+ * files by it (Azure: the shared directory has the same path on every node). Only where a lane has a /tmp of its own.
+ */
+export const sharedLink = '/tmp/batchmesh-shared'
 /** The port in AZ_BATCH_MASTER_NODE is the Azure service's own; programs only use the address before it. */
 const masterPort = 6000
 
@@ -57,6 +62,8 @@ export interface TaskFacts {
   tmpDir: string
   environmentSettings?: EnvironmentSettings
   gang?: Grant['gang']
+  /** AZ_BATCH_TASK_SHARED_DIR of a gang; its task directory if absent. */
+  sharedDir?: string | undefined
 }
 
 /** The whole environment of one task: what it shares with others of its job on the node, and its own on top. */
@@ -80,17 +87,17 @@ export function ownEnvironment(job: Pick<JobFacts, 'commonEnvironmentSettings'>,
     AZ_BATCH_TASK_DIR: task.paths.taskDir,
     AZ_BATCH_TASK_WORKING_DIR: task.paths.wd,
   }
-  if (task.gang !== undefined) Object.assign(env, gangEnvironment(task.gang, task.paths))
+  if (task.gang !== undefined) Object.assign(env, gangEnvironment(task.gang, task.sharedDir ?? task.paths.taskDir))
   // The job's settings win over what every task has.
   for (const { name } of job.commonEnvironmentSettings ?? []) delete env[name]
   for (const { name, value } of task.environmentSettings ?? []) env[name] = value
   return env
 }
 
-function gangEnvironment(gang: NonNullable<Grant['gang']>, paths: TaskPaths): Environment {
+function gangEnvironment(gang: NonNullable<Grant['gang']>, sharedDir: string): Environment {
   const addresses = gang.members.map((member) => member.address)
   return {
-    AZ_BATCH_TASK_SHARED_DIR: paths.taskDir,
+    AZ_BATCH_TASK_SHARED_DIR: sharedDir,
     AZ_BATCH_NODE_LIST: addresses.join(';'),
     AZ_BATCH_HOST_LIST: addresses.join(','),
     AZ_BATCH_MASTER_NODE: `${addresses[0] ?? ''}:${masterPort}`,

@@ -15,6 +15,7 @@ import { leftLanes, startExecutor } from './executors/executor.ts'
 import { defaultProcesses } from './executors/limits.ts'
 import { canRunThreads, startThreads } from './executors/threads/threads.ts'
 import { filesHandlers } from './files.ts'
+import { Gangs } from './gangs/gangs.ts'
 import { createHost, type Host } from './host.ts'
 import { openJournal } from './journal.ts'
 import { type Layout, layoutOf, prepareDataDir, privatePaths } from './layout.ts'
@@ -167,8 +168,11 @@ export async function startNode(options: NodeOptions): Promise<MeshNode> {
       log: logger,
     })
     closers.push(() => disk.close())
+    const gangs = new Gangs({ wire: host, log: logger })
+    closers.push(() => gangs.close())
     const worker = createWorker({
       disk,
+      gangs,
       wire: host,
       meshId: membership.mesh,
       coordinator: membership.founderPeer,

@@ -7,13 +7,17 @@
  * is its outcome. An aborted attempt (`stop`) has none: nothing of it is wanted any more, its processes are gone.
  */
 import type { Attempt } from '../protocols/ids.ts'
-import type { Grant, JobBrief } from '../protocols/leases.ts'
+import type { JobBrief } from '../protocols/leases.ts'
 import { splitCommandLine } from '../protocols/model/command-line.ts'
 import type { FailureInfo, Outcome, OutputEntry, ResourceFile, TaskSpec } from '../protocols/model/task.ts'
 import type { ThreadTask } from '../protocols/model/thread-task.ts'
 import { Limit } from './attempt-limit.ts'
-import { type NodeFacts, taskEnvironment } from './environment.ts'
+import { type NodeFacts, sharedLink, taskEnvironment } from './environment.ts'
 import { argsFileName } from './executors/threads/messages.ts'
+import type { Gangs } from './gangs/gangs.ts'
+import { lostFailure } from './gangs/member.ts'
+import type { Gang } from './gangs/membership.ts'
+import { coordinationStderr, runMember } from './gangs/run-member.ts'
 import {
   type Called,
   type DiskWatch,
@@ -37,6 +41,7 @@ export interface RunnerParts {
   threads: ThreadExecutor
   staging: Staging
   directories: TaskDirectories
+  gangs: Gangs
   disk?: DiskWatch
   /** Milliseconds since 1970. */
   now(): number
@@ -48,7 +53,7 @@ export interface Work {
   spec: TaskSpec
   job: JobBrief
   node: NodeFacts
-  gang?: Grant['gang']
+  gang?: Gang
   /** The memory that it should be content with: the heap of a function that says nothing else. */
   memoryMiB: number
   /** The most that it gets. */
@@ -127,14 +132,20 @@ class Run {
     if (failureInfo === undefined && ended !== undefined && ended.exitCode !== 0) failureInfo = this.#explain(ended, paths!)
     const outcome: Outcome = { exitCode: ended?.exitCode, failureInfo, startTime, endTime: ended?.endTime ?? this.#parts.now() }
     if (ended !== undefined && 'error' in ended) outcome.threadError = ended.error
-    if (outcome.failureInfo !== undefined && paths !== undefined) outcome.stderrTail = readTail(paths.stderr, stderrTailBytes)
+    if (outcome.failureInfo !== undefined && paths !== undefined) outcome.stderrTail = this.#tail(paths)
     if (limit.isDiskFull) await this.#giveBackRoom()
     else if (ended !== undefined && paths !== undefined) {
       if ('value' in ended && ended.value !== undefined) await this.#keepValue(outcome, ended.value, paths)
       await this.#keepOutputs(outcome, paths)
-      if (outcome.failureInfo !== undefined) outcome.stderrTail ??= readTail(paths.stderr, stderrTailBytes)
+      if (outcome.failureInfo !== undefined) outcome.stderrTail ??= this.#tail(paths)
     }
     return outcome
+  }
+
+  /** The last words of the program that failed: of a primary that did not come to its command line, those of its coordination. */
+  #tail(paths: TaskPaths): string | undefined {
+    const tail = readTail(paths.stderr, stderrTailBytes)
+    return tail ?? (this.#work.gang?.index === 0 ? readTail(coordinationStderr(paths), stderrTailBytes) : undefined)
   }
 
   /** A task that filled the disk keeps none of its files: its outputs could not be stored either. */
@@ -156,7 +167,7 @@ class Run {
   async #onNode(limit: Limit): Promise<Ended | Called> {
     const { signal } = limit
     const { executor, threads, directories, log } = this.#parts
-    const { attempt, job, spec } = this.#work
+    const { attempt, job, spec, gang } = this.#work
     directories.openJob(attempt.jobUid, job.jobId)
     for (let failures = 1; ; failures += 1) {
       let place: Lane | Seat | undefined
@@ -166,6 +177,8 @@ class Run {
         return 'call' in place ? await this.#function(place, spec.thread!, limit) : await this.#program(place, limit)
       } catch (error) {
         if (error instanceof TaskFailure || signal.aborted || failures >= maxLaneFailures) throw error
+        // The others know it already, and would wait for one that begins anew (M1).
+        if (gang !== undefined) throw new TaskFailure(lostFailure(gang, gang.index, 'what ran it broke'), { cause: error })
         log.warn({ err: error, attempt, failures }, 'the lane of a task broke; the task starts again')
         if (this.#paths !== undefined) directories.seal(attempt, this.#parts.now(), 0)
       } finally {
@@ -210,13 +223,8 @@ class Run {
     const { signal } = limit
     const { spec, gang } = this.#work
     const argv = words(spec.commandLine)
+    if (gang !== undefined) return await this.#member(lane, limit, gang, argv)
     const paths = this.#place(lane, limit)
-    const multi = spec.multiInstanceSettings
-    if (multi !== undefined) {
-      const coordinated = await this.#coordinate(lane, paths, multi, signal)
-      // Only the primary runs the task's own command line (Azure Batch: multi-instance tasks).
-      if (coordinated.exitCode !== 0 || coordinated.killed || (gang?.index ?? 0) > 0) return coordinated
-    }
     await this.#stage(spec.resourceFiles, paths.wd, lane, signal)
     const start = {
       argv,
@@ -229,28 +237,24 @@ class Run {
     return await lane.run(start, signal, (startTime) => this.#watcher.started(startTime))
   }
 
-  /** A gang member's part before the command line: the common files, and the coordination command. */
-  async #coordinate(
-    lane: Lane,
-    paths: TaskPaths,
-    multi: NonNullable<TaskSpec['multiInstanceSettings']>,
-    signal: AbortSignal,
-  ): Promise<Ended> {
-    await this.#stage(multi.commonResourceFiles, paths.taskDir, lane, signal)
-    const isPrimary = (this.#work.gang?.index ?? 0) === 0
-    const start = {
-      argv: words(multi.coordinationCommandLine ?? '/bin/true'),
-      env: this.#env(paths),
-      cwd: paths.wd,
-      memory: this.#work.memory,
-      // The primary's stdout.txt is for its command line.
-      stdoutPath: isPrimary ? `${paths.taskDir}/coordination-stdout.txt` : paths.stdout,
-      stderrPath: isPrimary ? `${paths.taskDir}/coordination-stderr.txt` : paths.stderr,
-    }
-    return await lane.run(start, signal, isPrimary ? undefined : (startTime) => this.#watcher.started(startTime))
+  /** A member of a gang of command lines (node/gangs/run-member.ts). */
+  #member(lane: Lane, limit: Limit, gang: Gang, command: readonly string[]): Promise<Ended> {
+    const { spec, attempt, job, memory } = this.#work
+    const multi = spec.multiInstanceSettings
+    const coordination = multi?.coordinationCommandLine === undefined ? undefined : words(multi.coordinationCommandLine)
+    const paths = this.#place(lane, limit)
+    const stage = (files: readonly ResourceFile[] | undefined, dir: string) => this.#stage(files, dir, lane, limit.signal)
+    return runMember(this.#parts, {
+      ...{ lane, attempt, job, gang, paths, coordination, command, memory, limit },
+      sharedLink: lane.temporaryDir === undefined ? undefined : sharedLink,
+      env: this.#env(paths, lane.temporaryDir === undefined ? undefined : sharedLink),
+      stageCommon: () => stage(multi?.commonResourceFiles, paths.taskDir),
+      stageOwn: () => stage(spec.resourceFiles, paths.wd),
+      started: (startTime) => this.#watcher.started(startTime),
+    })
   }
 
-  #env(paths: TaskPaths): Record<string, string> {
+  #env(paths: TaskPaths, sharedDir?: string): Record<string, string> {
     const { spec, job, node, gang } = this.#work
     // Beside wd: temporary files go with the task's directory, and no output pattern finds them.
     return taskEnvironment(node, job, {
@@ -259,6 +263,7 @@ class Run {
       tmpDir: paths.taskDir,
       environmentSettings: spec.environmentSettings,
       gang,
+      sharedDir,
     })
   }
 

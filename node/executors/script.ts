@@ -30,7 +30,7 @@ const dashOwned = new Set([
  * Said in stderr.txt when the program could not be started: the shell's own line names the program, this one says what
  * was tried. An EXIT trap runs only if `exec` failed.
  */
-const startFailure = `m() { s=$?
+export const startFailure = `m() { s=$?
 case $s in
 127) echo "batchmesh: the program was not found. It is looked up in PATH=$PATH, or from the working directory if its name has a slash." ;;
 *) echo "batchmesh: the program could not be started (a missing working directory, no permission, not a program for this machine, or too long a command line)." ;;
@@ -81,9 +81,12 @@ export interface Trace {
   text: string
 }
 
-/** Shell text that kills what has a trace, again and again until a scan finds nothing but this shell and the dead. */
-export function sweepText(trace: Trace): string {
-  return `while k=; for p in $(grep -lsF ${quoteWord(trace.text)} /proc/[0-9]*/${trace.file}); do
+/**
+ * Shell text that kills what has a trace, again and again until a scan finds nothing but this shell and the dead. `more`
+ * is shell text that expands to the end of the trace's text.
+ */
+export function sweepText(trace: Trace, more = ''): string {
+  return `while k=; for p in $(grep -lsF ${quoteWord(trace.text)}${more} /proc/[0-9]*/${trace.file}); do
 p=\${p#/proc/}; p=\${p%/*}
 [ "$p" = "$$" ] || case $(grep -s ^State: "/proc/$p/status") in ''|*zombie*|*dead*) ;; *) kill -9 "$p"; k=1 ;; esac
 done; [ -n "$k" ]; do :; done
@@ -108,34 +111,45 @@ function isAssignable(name: string): boolean {
   return identifier.test(name) && !shellOwned.has(name)
 }
 
+/** What a shell can export without a change, and the rest, as arguments of `env`. Throws TypeError for what is no name. */
+export function partEnvironment(env: readonly (readonly [name: string, value: string])[]): { plain: [string, string][]; odd: string[] } {
+  const plain: [string, string][] = []
+  const odd: string[] = []
+  for (const [name, value] of env) {
+    if (name === '' || name.includes('='))
+      throw new TypeError(`The environment variable name ${JSON.stringify(name)} is empty or has a "=".`)
+    if (isAssignable(name)) plain.push([name, value])
+    else odd.push(`${name}=${value}`)
+  }
+  return { plain, odd }
+}
+
+/** What `exec` executes as this program with these variables (`name=value`) on top. Throws TypeError for what cannot be. */
+export function programWords(argv: readonly string[], odd: readonly string[]): string[] {
+  const [program] = argv
+  if (program === undefined || program === '') throw new TypeError('The command line has no program.')
+  // `exec` could take a first word for an option, `env` for an assignment: each is kept from the one that would.
+  if (program.startsWith('-') && program.includes('=')) throw new TypeError(`Write the program as a path, such as ./${program}`)
+  const words = program.includes('=') ? ['nice', '-n', '0', ...argv] : argv
+  return odd.length > 0 || program.startsWith('-') ? ['env', '--', ...odd, ...words] : [...words]
+}
+
 /** One task as a command list that ends in a report `<id> <status>`. Throws TypeError on a NUL, which no argument can hold. */
 export function taskScript(
   id: number,
   start: StartRequest,
   how: { simple: boolean; marker?: readonly [name: string, value: string] },
 ): string {
-  const assignments: string[] = []
-  const viaEnv: string[] = []
-  const env = how.marker === undefined ? Object.entries(start.env) : [...Object.entries(start.env), how.marker]
-  for (const [name, value] of env) {
-    if (name === '' || name.includes('='))
-      throw new TypeError(`The environment variable name ${JSON.stringify(name)} is empty or has a "=".`)
-    if (isAssignable(name)) assignments.push(`${name}=${quote(value)}`)
-    else viaEnv.push(quote(`${name}=${value}`))
-  }
-  const [program] = start.argv
-  if (program === undefined || program === '') throw new TypeError('The command line has no program.')
-  const words = start.argv.map(quote)
+  const env = Object.entries(start.env)
+  const { plain, odd } = partEnvironment(how.marker === undefined ? env : [...env, how.marker])
+  const assignments = plain.map(([name, value]) => `${name}=${quote(value)}`)
+  const words = programWords(start.argv, odd).map(quote)
   const stdout = quote(start.stdoutPath)
   const files = `>${stdout} 2>${quote(start.stderrPath)}`
   const cwd = quote(start.cwd)
   const end = `f ${id} ${stdout}\n`
   if (how.simple)
     return `if cd ${cwd};then unset OLDPWD PWD SHLVL;${[...assignments, ...words].join(' ')} </dev/null ${files};else g ${files};fi;${end}`
-  // `exec` could take a first word for an option, `env` for an assignment: each is kept from the one that would.
-  if (program.startsWith('-') && program.includes('=')) throw new TypeError(`Write the program as a path, such as ./${program}`)
-  if (program.includes('=')) words.unshift('nice', '-n', '0')
-  if (viaEnv.length > 0 || program.startsWith('-')) words.unshift('env', '--', ...viaEnv)
   const exported = assignments.length === 0 ? '' : `export ${assignments.join(' ')};`
   const pipes = start.pipes === undefined ? '' : ` 3<${quote(start.pipes.in)} 4>${quote(start.pipes.out)}`
   return (

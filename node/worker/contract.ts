@@ -4,6 +4,7 @@ import type { MachineDescription } from '../../protocols/model/machine.ts'
 import type { Capacity } from '../../protocols/model/resources.ts'
 import type { Reservation } from '../../protocols/pools.ts'
 import type { Wire } from '../../protocols/wire.ts'
+import type { Gangs } from '../gangs/gangs.ts'
 import type { Journal } from '../journal.ts'
 import type { DiskWatch, Executor, FindAttempt, Log, Staging, TaskDirectories, ThreadExecutor } from '../ports.ts'
 
@@ -19,6 +20,7 @@ export interface WorkerOptions {
   threads: ThreadExecutor
   staging: Staging
   directories: TaskDirectories
+  gangs: Gangs
   /** Watches over the disk; absent: nobody does. */
   disk?: DiskWatch
   /** Its owner watches {@link Journal.broken} and ends the node when a write failed. */

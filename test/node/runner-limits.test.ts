@@ -4,7 +4,7 @@ import type { DiskWatch, MemoryLimit } from '../../node/ports.ts'
 import { runTask } from '../../node/runner.ts'
 import { type TaskSpecInput, taskSpecSchema } from '../../protocols/model/task.ts'
 import { attemptOf, brief } from '../support/worker/fake-coordinator.ts'
-import { FakeDirectories, FakeExecutor, FakeStaging, FakeThreads, silentLog } from '../support/worker/fake-parts.ts'
+import { FakeDirectories, FakeExecutor, FakeStaging, FakeThreads, noGangs, silentLog } from '../support/worker/fake-parts.ts'
 
 const node = {
   poolId: 'pool',
@@ -26,7 +26,15 @@ beforeEach(() => {
 
 function run(spec: Partial<TaskSpecInput>, { disk, memory }: { disk?: DiskWatch; memory?: MemoryLimit }) {
   const parsed = taskSpecSchema.parse({ id: 'T', commandLine: 'prog', ...spec })
-  const parts = { executor, threads: new FakeThreads(), staging: new FakeStaging(), directories, now: Date.now, log: silentLog }
+  const parts = {
+    executor,
+    threads: new FakeThreads(),
+    staging: new FakeStaging(),
+    directories,
+    gangs: noGangs(),
+    now: Date.now,
+    log: silentLog,
+  }
   const watcher = { placed: () => {}, started: () => {}, vacated: () => {}, uploading: () => said.push('uploading') }
   const outcome = runTask(
     { ...parts, ...(disk && { disk }) },

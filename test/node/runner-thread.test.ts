@@ -5,7 +5,7 @@ import { runTask, type Work } from '../../node/runner.ts'
 import { reportable } from '../../node/worker/outcome-size.ts'
 import { type TaskSpecInput, taskSpecSchema } from '../../protocols/model/task.ts'
 import { attemptOf, brief } from '../support/worker/fake-coordinator.ts'
-import { FakeDirectories, FakeExecutor, FakeStaging, FakeThreads, silentLog, until } from '../support/worker/fake-parts.ts'
+import { FakeDirectories, FakeExecutor, FakeStaging, FakeThreads, noGangs, silentLog, until } from '../support/worker/fake-parts.ts'
 
 const blob = `b${'a'.repeat(30)}`
 const nodeFacts = {
@@ -40,7 +40,7 @@ function run(spec: Partial<TaskSpecInput> = {}, memoryMiB = 1000) {
     memoryMiB,
   }
   const outcome = runTask(
-    { executor, threads, staging, directories: new FakeDirectories(), now: Date.now, log: silentLog },
+    { executor, threads, staging, directories: new FakeDirectories(), gangs: noGangs(), now: Date.now, log: silentLog },
     work,
     {
       placed: () => said.push('placed'),

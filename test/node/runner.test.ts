@@ -8,7 +8,7 @@ import { explainExit, readTail } from '../../node/post-mortem.ts'
 import { runTask, type Work } from '../../node/runner.ts'
 import { type TaskSpecInput, taskSpecSchema } from '../../protocols/model/task.ts'
 import { attemptOf, brief } from '../support/worker/fake-coordinator.ts'
-import { FakeDirectories, FakeExecutor, FakeStaging, FakeThreads, silentLog, until } from '../support/worker/fake-parts.ts'
+import { FakeDirectories, FakeExecutor, FakeStaging, FakeThreads, noGangs, silentLog, until } from '../support/worker/fake-parts.ts'
 
 const nodeFacts = {
   poolId: 'pool',
@@ -45,7 +45,7 @@ function run(spec: Partial<TaskSpecInput>, extra: Partial<Work> = {}, stop = new
     ...extra,
   }
   const outcome = runTask(
-    { executor, threads, staging, directories, now: Date.now, log: silentLog },
+    { executor, threads, staging, directories, gangs: noGangs(), now: Date.now, log: silentLog },
     work,
     {
       placed: () => said.push('placed'),
@@ -255,46 +255,6 @@ describe('the wall-clock limit', () => {
   })
 })
 
-describe('a gang member', () => {
-  const members = [
-    { peer: 'peer-peer-peer-a', nodeId: 'a', name: 'a', address: '10.0.0.1', cores: 2 },
-    { peer: 'peer-peer-peer-b', nodeId: 'b', name: 'b', address: '10.0.0.2', cores: 4 },
-  ]
-  const spec = { multiInstanceSettings: { numberOfInstances: 2, coordinationCommandLine: 'coordinate now' } }
-
-  it('that is the primary coordinates, then runs the command line', async () => {
-    const { outcome } = run(spec, { gang: { index: 0, members } })
-    const first = await executor.program('T')
-    expect(first.start.argv).toEqual(['coordinate', 'now'])
-    expect(first.start.stdoutPath).toBe('/nowhere/workitems/Job/job-1/t/coordination-stdout.txt')
-    expect(first.start.env).toMatchObject({
-      AZ_BATCH_NODE_LIST: '10.0.0.1;10.0.0.2',
-      AZ_BATCH_HOST_LIST: '10.0.0.1,10.0.0.2',
-      AZ_BATCH_MASTER_NODE: '10.0.0.1:6000',
-      AZ_BATCH_IS_CURRENT_NODE_MASTER: 'true',
-      AZ_BATCH_TASK_SHARED_DIR: '/nowhere/workitems/Job/job-1/t',
-      CCP_NODES: '2 10.0.0.1 2 10.0.0.2 4',
-    })
-    first.end(0)
-    await until(() => executor.running[0]?.start.argv[0] === 'prog')
-    executor.running[0]!.end(0)
-    expect(await outcome).toMatchObject({ exitCode: 0 })
-  })
-
-  it('that is not the primary only coordinates', async () => {
-    executor.instantExit = 0
-    const { outcome } = run(spec, { gang: { index: 1, members } })
-    expect(await outcome).toMatchObject({ exitCode: 0 })
-    expect(executor.started).toHaveLength(1)
-  })
-
-  it('whose coordination fails does not run the command line', async () => {
-    executor.instantExit = 4
-    expect(await run(spec, { gang: { index: 0, members } }).outcome).toMatchObject({ exitCode: 4 })
-    expect(executor.started).toHaveLength(1)
-  })
-})
-
 describe('the environment of a task', () => {
   const paths: TaskPaths = { taskDir: '/t', wd: '/t/wd', stdout: '/t/stdout.txt', stderr: '/t/stderr.txt' }
 
@@ -339,6 +299,24 @@ describe('the environment of a task', () => {
       AZ_BATCH_TASK_DIR: '/t',
       AZ_BATCH_TASK_WORKING_DIR: '/t/wd',
     })
+  })
+
+  it('of a gang names its members, and the directory that all find at the same place', () => {
+    const members = [
+      { peer: 'peer-peer-peer-a', nodeId: 'a', name: 'a', address: '10.0.0.1', cores: 2 },
+      { peer: 'peer-peer-peer-b', nodeId: 'b', name: 'b', address: '10.0.0.2', cores: 4 },
+    ]
+    const env = (index: number, sharedDir?: string) =>
+      taskEnvironment(nodeFacts, { jobId: 'J' }, { taskId: 'T', paths, tmpDir: '/t', gang: { index, members }, sharedDir })
+    expect(env(0, '/tmp/link')).toMatchObject({
+      AZ_BATCH_NODE_LIST: '10.0.0.1;10.0.0.2',
+      AZ_BATCH_HOST_LIST: '10.0.0.1,10.0.0.2',
+      AZ_BATCH_MASTER_NODE: '10.0.0.1:6000',
+      AZ_BATCH_IS_CURRENT_NODE_MASTER: 'true',
+      AZ_BATCH_TASK_SHARED_DIR: '/tmp/link',
+      CCP_NODES: '2 10.0.0.1 2 10.0.0.2 4',
+    })
+    expect(env(1)).toMatchObject({ AZ_BATCH_IS_CURRENT_NODE_MASTER: 'false', AZ_BATCH_TASK_SHARED_DIR: '/t' })
   })
 })
 

@@ -19,7 +19,7 @@ import { MemoryNet } from './memory-wire.ts'
 import { type Batch, CrashDisk } from './stores/crash-disk.ts'
 import { CrashJournalDisk } from './stores/crash-journal.ts'
 import { CrashStore } from './stores/crash-store.ts'
-import { FakeDirectories, FakeStaging, FakeThreads, silentLog } from './worker/fake-parts.ts'
+import { FakeDirectories, FakeStaging, FakeThreads, noGangs, silentLog } from './worker/fake-parts.ts'
 
 const coordinatorPeer = 'peer-of-the-coordinator'
 const workerPeer = 'peer-of-the-worker'
@@ -107,6 +107,7 @@ export class MiniMesh {
       threads: new FakeThreads(),
       staging: new FakeStaging(),
       directories: new FakeDirectories(),
+      gangs: noGangs(),
       journal,
       log: silentLog,
       random: () => 0,

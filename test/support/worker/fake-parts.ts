@@ -1,5 +1,6 @@
 /** Stand-ins for the rooms that the worker is written against. Programs end when a test says so, or at once. */
 
+import { Gangs } from '../../../node/gangs/gangs.ts'
 import type {
   Called,
   CallRequest,
@@ -21,6 +22,18 @@ import type {
 import type { Attempt } from '../../../protocols/ids.ts'
 import { attemptKey } from '../../../protocols/ids.ts'
 import type { FailureInfo, OutputEntry } from '../../../protocols/model/task.ts'
+
+/** For tests without gangs: nobody is reached. */
+export function noGangs(): Gangs {
+  const wire = {
+    peer: 'nobody',
+    open: () => Promise.reject(new Error('nobody')),
+    learn: () => {},
+    probe: async () => 'unknown' as const,
+    serve: () => () => {},
+  }
+  return new Gangs({ wire, log: silentLog })
+}
 
 export const silentLog: Log = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} }
 

@@ -6,7 +6,7 @@ import { createWorker } from '../../../node/worker.ts'
 import { attemptKey } from '../../../protocols/ids.ts'
 import type { Reservation } from '../../../protocols/pools.ts'
 import { coordinatorPeer, FakeCoordinator } from './fake-coordinator.ts'
-import { FakeDirectories, FakeExecutor, FakeStaging, FakeThreads, silentLog, until } from './fake-parts.ts'
+import { FakeDirectories, FakeExecutor, FakeStaging, FakeThreads, noGangs, silentLog, until } from './fake-parts.ts'
 
 export const lent = { cores: 2, memoryMiB: 4096, gpus: 0 }
 
@@ -57,6 +57,7 @@ export class Harness {
       threads,
       staging,
       directories,
+      gangs: noGangs(),
       journal,
       log: silentLog,
       now: () => Date.now(),
