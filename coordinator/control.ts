@@ -14,6 +14,7 @@ import type { EventDesk } from './event-desk.ts'
 import { eligible, explainPool, explainTask } from './explain.ts'
 import { type Homes, inputsOf } from './homes.ts'
 import { queueState } from './queue-state.ts'
+import type { RendezvousDesk } from './rendezvous-desk.ts'
 import type { Job, Pool, State } from './state.ts'
 import type { Store } from './store.ts'
 import { readMembers } from './subtask-rows.ts'
@@ -31,6 +32,7 @@ export interface ControlParts {
   events: EventDesk
   files: TaskFiles
   homes: Homes
+  rendezvous: RendezvousDesk
   /** Resolves when all that has happened so far is durable: reads wait for it (L5). */
   durable: () => Promise<void>
   status: () => MeshStatus
@@ -182,6 +184,8 @@ function handlers(parts: ControlParts, session: () => ControlSession, own: Set<n
       if (own.delete(watchId)) watches.remove(watchId)
       return {}
     },
+
+    rendezvous: (request, { signal }) => parts.rendezvous.meet(request, signal),
 
     explain: ({ jobId, taskId, poolId }) =>
       shown(() => {

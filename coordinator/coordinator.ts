@@ -19,6 +19,7 @@ import { Desk } from './desk.ts'
 import { EventDesk, openEventLog } from './event-desk.ts'
 import { Homes } from './homes.ts'
 import { type Batch, type OutEffect, Pipeline } from './pipeline.ts'
+import { RendezvousDesk } from './rendezvous-desk.ts'
 import { jobKey, storeFormat, taskPrefixes } from './rows.ts'
 import { WorkerSessions } from './sessions.ts'
 import { SpecCache } from './spec-cache.ts'
@@ -151,7 +152,19 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
     ...viewStatus(state, meshId, { startTime, version: options.version, name: options.name }, lagMs()),
     time: now(),
   })
-  const unserve = serveControl(wire, { state, store, desk, watches, events, files, homes, durable: () => pipeline.durable(), status, now })
+  const unserve = serveControl(wire, {
+    state,
+    store,
+    desk,
+    watches,
+    events,
+    files,
+    homes,
+    rendezvous: new RendezvousDesk(),
+    durable: () => pipeline.durable(),
+    status,
+    now,
+  })
   const ticker = setInterval(() => desk.post({ kind: 'tick' }), tickMs)
   const unannounce = announce(wire, meshId, state)
   for (const row of purge)

@@ -25,6 +25,7 @@ import {
 } from './model/task.ts'
 import { taskArraySchema } from './model/task-array.ts'
 import { cloneValueSchema, threadErrorSchema } from './model/thread-task.ts'
+import { rendezvousSchema } from './rendezvous.ts'
 import { defineProtocol } from './rpc.ts'
 
 /** Tasks in one addTasks request; the client sends as many requests as it needs, several at once. */
@@ -201,6 +202,9 @@ export const controlProtocol = defineProtocol({
         answer: z.object({ watchId: z.number().int(), jobUid: jobUidSchema, counts: taskCountsSchema, jobState: jobStateSchema }),
       },
       unwatch: { request: z.object({ watchId: z.number().int() }), answer: nothing },
+
+      /** Waits for the other members of a group of programs (rendezvous.ts). */
+      rendezvous: rendezvousSchema,
 
       explain: {
         request: z.object({ jobId: z.string().optional(), taskId: z.string().optional(), poolId: z.string().optional() }),

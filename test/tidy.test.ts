@@ -29,6 +29,7 @@ const groundThatActs = ['protocols/failpoint.ts', 'protocols/rpc.ts', 'protocols
 const deciders = [
   'coordinator/machine.ts',
   'coordinator/raise.ts',
+  'coordinator/rendezvous.ts',
   'coordinator/restore.ts',
   'coordinator/explain.ts',
   'coordinator/view.ts',
