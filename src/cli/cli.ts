@@ -21,6 +21,7 @@ const groups: Record<string, Group> = {
   revoke: { summary: 'withdraw a machine’s membership', load: () => import('./node/invite.ts') },
   machine: { summary: 'machines of the mesh', load: () => import('./machine.ts') },
   run: { summary: 'run a command over many inputs', load: () => import('./run/command.ts') },
+  mpi: { summary: 'run an MPI program over several machines', load: () => import('./mpi/command.ts') },
   explain: { summary: 'say why a task or pool waits', load: () => import('./explain.ts') },
   events: { summary: 'show what happened in the mesh', load: () => import('./events.ts') },
   job: { summary: 'create, watch and stop jobs', load: () => import('./job.ts') },
@@ -85,7 +86,7 @@ export async function runCli(argv: readonly string[], world: World): Promise<num
     program.on('option:debug', () => {
       isDebug = true
     })
-    await program.parseAsync(argv, { from: 'user' })
+    await program.parseAsync(context.rest.separate(program, argv), { from: 'user' })
     return context.exitCode
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.success : exitCodes.usage

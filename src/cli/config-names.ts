@@ -24,6 +24,7 @@ export const settable: Readonly<Record<string, readonly string[]>> = {
     'log-level',
   ],
   run: ['pool-id', 'retries', 'timeout', 'cpus', 'memory', 'gpus', 'slots', 'env', 'retention', 'max-fails', 'quiet'],
+  'mpi run': ['pool-id', 'cpus', 'mpi', 'env', 'retries', 'timeout', 'retention', 'quiet'],
   'job create': ['pool-id', 'priority', 'job-max-task-retry-count', 'job-max-wall-clock-time', 'max-parallel-tasks', 'retention-time'],
   'task create': ['max-task-retry-count', 'max-wall-clock-time', 'cpus', 'memory', 'gpus'],
   'pool create': ['vm-size', 'task-slots-per-node', 'node-fill-type', 'resize-timeout'],

@@ -8,6 +8,7 @@ import type { Configured } from './config-apply.ts'
 import type { Sources } from './config-sources.ts'
 import { type Column, type Fields, type Format, printFound, printList, printOne, rowOf, visible, visibleLines } from './output.ts'
 import type { Query } from './query.ts'
+import { RestCommands } from './rest.ts'
 import type { World } from './world.ts'
 
 export { collect } from './collect.ts'
@@ -28,6 +29,8 @@ export class Context {
   dataDir = ''
   #query: Query | undefined
   #configured: ReadonlyMap<string, Configured> = new Map()
+  /** Commands that stand in front of another program. */
+  readonly rest = new RestCommands()
   /** Whether the command line holds `--`, behind which words are taken as they are. */
   readonly hasDashes: boolean
   /** The program with these commands whole, or with all; the others are only named. */

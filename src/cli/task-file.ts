@@ -5,7 +5,7 @@ import type { Command } from 'commander'
 import { MeshError } from '../../protocols/errors.ts'
 import type { FileEntry } from '../../protocols/files.ts'
 import { readTaskFile } from '../mesh/task-files.ts'
-import { type Context, given, taskRef } from './context.ts'
+import { type Context, given, integer, taskRef } from './context.ts'
 import { showBytes, showTime } from './format.ts'
 import type { Column } from './output.ts'
 import { type SubtaskOption, subtaskOf, subtaskOption } from './task-subtasks.ts'
@@ -36,15 +36,24 @@ export function registerFiles(group: Command, context: Context): void {
     .option('-f, --follow', 'wait for more until the task has ended')
     .option('--stderr', 'its standard error instead')
     .option(...subtaskOption)
-    .addHelpText('after', '\nExample:\n  batchmesh task logs render/0042 -f')
-  context.action<RefOptions & SubtaskOption & { follow?: boolean; stderr?: boolean }>(logs, async (options, [word]) => {
+    .option('--rank <number>', 'of an MPI program only the lines of this rank')
+    .addHelpText('after', '\nExamples:\n  batchmesh task logs render/0042 -f\n  batchmesh task logs solve/mpi --rank 0')
+  context.action<RefOptions & SubtaskOption & { follow?: boolean; stderr?: boolean; rank?: string }>(logs, async (options, [word]) => {
     const name = options.stderr === true ? 'stderr.txt' : 'stdout.txt'
+    const rank = integer(options.rank, '--rank', 0)
+    const ref = taskRef(word, options)
     const subtask = subtaskOf(options)
     const { interruptible } = await import('./interrupt.ts')
     const mesh = await context.mesh()
     await interruptible(context.world, async (signal) => {
-      for await (const piece of readTaskFile(mesh, taskRef(word, options), name, { follow: options.follow, subtask, signal }))
-        await context.world.stdout.write(piece)
+      const pieces = readTaskFile(mesh, ref, name, { follow: options.follow, subtask, signal })
+      const { multiInstanceSettings } = await mesh.control.call('getTask', ref, { signal })
+      if (rank !== undefined || multiInstanceSettings !== undefined) {
+        const { writeRanks } = await import('./mpi/stream.ts')
+        const { hasRanks } = await writeRanks(context.world, context.world.stdout, pieces, rank)
+        if (rank !== undefined && !hasRanks)
+          context.say(`batchmesh: no line of ${name} names its rank; "batchmesh mpi run" and "mpirun --tag-output" see to that`)
+      } else for await (const piece of pieces) await context.world.stdout.write(piece)
     })
   })
 

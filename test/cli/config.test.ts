@@ -177,8 +177,8 @@ describe('config show', () => {
     file('pool-id = "p"\n[run]\nretries = 2\n')
     const rows = JSON.parse((await lab.run('config', 'show', '-o', 'json')).stdout) as { setting: string; commands: string[] }[]
     const commandsOf = (setting: string) => rows.find((row) => row.setting === setting)?.commands
-    expect(commandsOf('pool-id')).toEqual(['run', 'job create'])
-    expect(commandsOf('retries')).toEqual(['run'])
+    expect(commandsOf('pool-id')).toEqual(['run', 'mpi run', 'job create'])
+    expect(commandsOf('slots')).toEqual(['run'])
   })
 
   it('shows defaults, and with --all each setting that there is', async () => {

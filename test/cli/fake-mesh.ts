@@ -1,15 +1,13 @@
 /** A node and coordinator in memory that speak the real protocols and really run the commands, for tests of the command line. */
-import { spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { dirname, join } from 'node:path'
+import { join } from 'node:path'
 import { deserialize, serialize } from 'node:v8'
 import { controlProtocol, type MeshStatus, type TaskEvent } from '../../protocols/control.ts'
 import { MeshError } from '../../protocols/errors.ts'
-import { splitCommandLine } from '../../protocols/model/command-line.ts'
-import { matchesPatterns } from '../../protocols/model/file-pattern.ts'
 import type { JobSpec, JobView } from '../../protocols/model/job.ts'
 import type { MachineView } from '../../protocols/model/machine.ts'
+import type { PoolSpec } from '../../protocols/model/pool.ts'
 import type { OutputEntry, TaskSpec, TaskView } from '../../protocols/model/task.ts'
 import { arrayTask, countOf, type TaskArray } from '../../protocols/model/task-array.ts'
 import { type CloneValue, maxInlineValueBytes, type ThreadError, type ThreadTask } from '../../protocols/model/thread-task.ts'
@@ -18,7 +16,8 @@ import type { Channel } from '../../protocols/wire.ts'
 import type { OpenChannel } from '../../src/mesh/sessions.ts'
 import { channelPair } from './channel-pair.ts'
 import { blobIdOf, type FakeBlobs, laptop, localCalls } from './fake-local.ts'
-import { meshStatus } from './fake-status.ts'
+import { runCommand, stage } from './fake-run.ts'
+import { meshStatus, poolView } from './fake-status.ts'
 
 export interface FakeTask {
   spec: TaskSpec
@@ -42,6 +41,7 @@ type ControlCalls = CallHandlers<(typeof controlProtocol)['server']>
 
 export class FakeMesh implements FakeBlobs {
   readonly jobs = new Map<string, FakeJob>()
+  readonly pools = new Map<string, PoolSpec>()
   /** Who submitted all jobs. */
   submitter = laptop.peer
   /** What this machine's node says of itself. */
@@ -67,6 +67,10 @@ export class FakeMesh implements FakeBlobs {
   extra: Partial<ControlCalls> = {}
   /** Whether the coordinator is of a version that takes task arrays. */
   knowsArrays = true
+  /** What watches show of a task before it is completed. */
+  eventsOf: (taskId: string) => readonly (Partial<TaskEvent> & Pick<TaskEvent, 'state'>)[] = () => [{ state: 'running' }]
+  /** Where tasks find their programs. */
+  path = process.env.PATH ?? ''
   /** Tasks in one page of a list. */
   pageSize = 1000
   /** Where a task's standard output is gone, whatever it was. */
@@ -121,6 +125,12 @@ export class FakeMesh implements FakeBlobs {
     return job
   }
 
+  #pool(poolId: string): PoolSpec {
+    const pool = this.pools.get(poolId)
+    if (pool === undefined) throw new MeshError('PoolNotFound', `There is no pool ${poolId}.`)
+    return pool
+  }
+
   #task(jobId: string, taskId: string): FakeTask {
     const task = this.#job(jobId).tasks.get(taskId)
     if (task === undefined) throw new MeshError('TaskNotFound', `There is no task ${taskId}.`)
@@ -131,6 +141,12 @@ export class FakeMesh implements FakeBlobs {
     const calls: Partial<ControlCalls> = {
       status: () => this.meshStatus,
       listMachines: () => ({ items: this.machines }),
+      addPool: (spec) => {
+        if (this.pools.has(spec.id)) throw new MeshError('PoolExists', `There is a pool ${spec.id} already.`)
+        this.pools.set(spec.id, spec)
+        return poolView(spec)
+      },
+      getPool: ({ poolId }) => poolView(this.#pool(poolId)),
       addJob: (spec) => {
         if (this.jobs.has(spec.id)) throw new MeshError('JobExists', `There is a job ${spec.id} already.`)
         this.#count += 1
@@ -258,29 +274,14 @@ export class FakeMesh implements FakeBlobs {
     const task = this.#task(jobId, taskId)
     if (job.state !== 'active') return
     task.state = 'running'
+    for (const event of this.eventsOf(taskId))
+      for (const { send } of this.#watches.get(jobId) ?? []) send([{ taskId, epoch: 1, retryCount: 0, requeueCount: 0, ...event }])
     if (task.spec.thread !== undefined) {
       await this.#call(task, task.spec.thread)
       return this.#complete(jobId, taskId)
     }
-    const wd = mkdtempSync(join(this.#root, 'wd-'))
-    for (const file of task.spec.resourceFiles ?? []) this.#stage(join(wd, file.filePath), file.blob!)
-    const [program, ...args] = splitCommandLine(task.spec.commandLine)
-    const env = {
-      PATH: process.env.PATH ?? '',
-      ...Object.fromEntries((task.spec.environmentSettings ?? []).map(({ name, value }) => [name, value])),
-    }
-    const ended = spawnSync(program!, args, { cwd: wd, env })
-    task.stdout = ended.stdout ?? Buffer.alloc(0)
-    task.stderr = ended.stderr ?? Buffer.alloc(0)
-    task.exitCode = ended.status ?? 127
-    if (task.exitCode === 0) {
-      const patterns = (task.spec.outputFiles ?? []).map(({ filePattern }) => filePattern)
-      for (const path of filesBelow(wd).filter((name) => matchesPatterns(name, patterns))) {
-        const data = readFileSync(join(wd, path))
-        task.outputs.push({ path, blob: this.addBlob(data), size: data.length })
-      }
-      task.outputs = this.reported(task.outputs)
-    }
+    const { stdout, stderr, exitCode, outputs } = runCommand(this, task.spec, { jobId, root: this.#root, path: this.path })
+    Object.assign(task, { stdout, stderr, exitCode, outputs: this.reported(outputs) })
     this.#complete(jobId, taskId)
   }
 
@@ -294,7 +295,7 @@ export class FakeMesh implements FakeBlobs {
   async #call(task: FakeTask, { module, name, export: exported, args }: ThreadTask): Promise<void> {
     const path = join(this.#root, module, name)
     // Another task may be reading it.
-    if (!existsSync(path)) this.#stage(path, module)
+    if (!existsSync(path)) stage(this, path, module)
     try {
       const loaded = (await import(path)) as Record<string, (...args: unknown[]) => unknown>
       const bytes = args === undefined ? undefined : 'bytes' in args ? args.bytes : this.blobs.get(args.blob)!
@@ -307,16 +308,6 @@ export class FakeMesh implements FakeBlobs {
       task.exitCode = 1
       task.threadError = { name, message, stack }
     }
-  }
-
-  #stage(path: string, blob: string): void {
-    const tree = this.trees.get(blob)
-    if (tree !== undefined) {
-      for (const entry of tree) this.#stage(join(path, entry.path), entry.id)
-      return
-    }
-    mkdirSync(dirname(path), { recursive: true })
-    writeFileSync(path, this.blobs.get(blob)!, { mode: 0o770 })
   }
 
   #event(jobId: string, taskId: string): TaskEvent {
@@ -385,11 +376,4 @@ export class FakeMesh implements FakeBlobs {
       attempts: [],
     }
   }
-}
-
-function filesBelow(directory: string): string[] {
-  return readdirSync(directory, { recursive: true, withFileTypes: true })
-    .filter((entry) => entry.isFile())
-    .map((entry) => join(entry.parentPath, entry.name).slice(directory.length + 1))
-    .sort()
 }

@@ -5,6 +5,7 @@ import { isOutOfReach } from '../../mesh/sessions.ts'
 import { type Context, collect, integer } from '../context.ts'
 import { durationMs, showBytes } from '../format.ts'
 import { each } from './items.ts'
+import { madeUpId, madeUpRetentionMs } from './names.ts'
 import { RunPlan } from './plan.ts'
 import { type RunCommandOptions, requestOf } from './request.ts'
 
@@ -74,7 +75,7 @@ async function run(context: Context, options: RunCommandOptions, words: string[]
   const mesh = await context.mesh()
   const { Run } = await import('./run.ts')
   return new Run(context, mesh, plan, {
-    jobId: options.jobId ?? madeUpId(),
+    jobId: options.jobId ?? madeUpId('run'),
     isOwnId: options.jobId === undefined,
     poolId: options.poolId,
     retentionTimeMs: retentionTimeMs ?? (options.jobId === undefined ? madeUpRetentionMs : undefined),
@@ -85,18 +86,6 @@ async function run(context: Context, options: RunCommandOptions, words: string[]
     printsStdout: options.stdout === true,
     quiet: options.quiet === true,
   }).execute()
-}
-
-/** A job of a made-up name is asked for soon or never; until it is deleted its blobs take room at its home. */
-const madeUpRetentionMs = 7 * 86_400_000
-
-/** Sorts by time in lists, and is not made up twice. */
-function madeUpId(): string {
-  const now = new Date()
-    .toISOString()
-    .replaceAll(/[-:]|\..*/g, '')
-    .replace('T', '-')
-  return `run-${now}-${crypto.randomUUID().slice(0, 8)}`
 }
 
 async function dryRun(context: Context, plan: RunPlan, options: RunCommandOptions, tryCount = plan.count): Promise<number> {
