@@ -19,7 +19,7 @@ export class RendezvousDesk {
 
   /** Resolves when all have come; `signal`: the one who asks is gone. */
   async meet(request: RendezvousRequest, signal: AbortSignal): Promise<RendezvousAnswer> {
-    const { name, size, requestId, waitMs } = request
+    const { requestId, waitMs } = request
     signal.throwIfAborted()
     const answers = come(this.#all, request, performance.now(), new Uint8Array(randomBytes(keyBytes)))
     const own = answers.get(requestId)
@@ -27,6 +27,7 @@ export class RendezvousDesk {
     if (own !== undefined) return own
     // Who asks again has left its first request behind.
     this.#callers.get(requestId)?.reject(new MeshError('Aborted', 'The same request came again.'))
+    if (waitMs === 0) throw missing(request, giveUp(this.#all, request))
     const { promise, resolve, reject } = Promise.withResolvers<RendezvousAnswer>()
     const caller = { resolve, reject }
     this.#callers.set(requestId, caller)
@@ -34,7 +35,7 @@ export class RendezvousDesk {
       if (this.#callers.get(requestId) === caller) reject(error(giveUp(this.#all, request)))
     }
     const gone = () => end(() => new MeshError('Aborted'))
-    const timer = setTimeout(() => end((came) => new MeshError('OperationTimedOut', missing(name, size, came, waitMs))), waitMs)
+    const timer = setTimeout(() => end((came) => missing(request, came)), waitMs)
     signal.addEventListener('abort', gone)
     try {
       return await promise
@@ -46,6 +47,7 @@ export class RendezvousDesk {
   }
 }
 
-function missing(name: string, size: number, came: number, waitMs: number): string {
-  return `The group "${name}" needs ${size} members; ${came} came within ${Math.round(waitMs / 100) / 10} s.`
+function missing({ name, size, waitMs }: RendezvousRequest, came: number): MeshError {
+  const seconds = Math.round(waitMs / 100) / 10
+  return new MeshError('OperationTimedOut', `The group "${name}" needs ${size} members; ${came} came within ${seconds} s.`)
 }

@@ -24,7 +24,7 @@ export const rendezvousSchema = {
     /** Of this member's wish to be in it: random, so that no other has the same. */
     requestId: z.string().min(16).max(64),
     card: bytesUpTo(maxCardBytes),
-    /** How long to wait for the others; then OperationTimedOut. */
+    /** How long to wait for the others; then OperationTimedOut, and the place is free. 0 for one that gives up its place. */
     waitMs: z.number().int().min(0).max(maxWaitMs),
   }),
   answer: z.object({

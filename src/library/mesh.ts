@@ -4,6 +4,7 @@ import type { LocalStatus } from '../../protocols/local.ts'
 import type { Mesh as Client } from '../mesh/client.ts'
 import type { JobChange } from '../mesh/watch.ts'
 import { Blobs } from './blobs.ts'
+import { Groups } from './groups.ts'
 import { Jobs } from './jobs.ts'
 import { Machines } from './machines.ts'
 import type { Completed, CompletedSettled, Inputs, MapOptions, RemoteFunction, Settled } from './map/options.ts'
@@ -38,6 +39,7 @@ export class Mesh implements AsyncDisposable {
   readonly jobs: Jobs
   readonly tasks: Tasks
   readonly blobs: Blobs
+  readonly groups: Groups
   /** Every call that the mesh understands (protocols/control.ts), for what the rest of this class does not cover. */
   readonly control: ControlCalls
   /** Every call that the node understands (protocols/local.ts). */
@@ -57,6 +59,7 @@ export class Mesh implements AsyncDisposable {
     this.jobs = new Jobs(client)
     this.tasks = new Tasks(client)
     this.blobs = new Blobs(client)
+    this.groups = new Groups(client)
     this.control = client.control
     this.local = client.local
     this.dataDir = client.dataDir

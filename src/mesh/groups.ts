@@ -1,18 +1,29 @@
 /** Groups of programs: they meet at the coordinator by a name, and then speak with each other directly. */
 import { randomUUID } from 'node:crypto'
 import { isIP } from 'node:net'
-import type { Link } from '../../node/groups/link.ts'
+import type { Group } from '../../node/groups/group.ts'
 import { openMember } from '../../node/groups/links/member.ts'
+import { openGroup } from '../../node/groups/open.ts'
 import { hostOf } from '../../node/host/addresses.ts'
 import { MeshError } from '../../protocols/errors.ts'
 import { maxGroupSize, type RendezvousAnswer, type RendezvousRequest } from '../../protocols/rendezvous.ts'
 import type { Mesh } from './client.ts'
 import { Backoff, isOutOfReach } from './sessions.ts'
 
-export interface MeetOptions {
+export type { Group } from '../../node/groups/group.ts'
+
+/** Which group, and how long to wait for it. */
+export interface JoinGroupOptions {
+  /** Number of members: the same in all programs that join, 1 to 1000. */
   size: number
+  /** Ends the wait for the others; join then rejects with its reason. */
   signal?: AbortSignal | undefined
+  /** How long to wait for the others; default 60,000. */
   timeoutMs?: number | undefined
+  /**
+   * Where the other programs reach this one, IP addresses or names, best first. Default: where this machine's node is reached,
+   * and 127.0.0.1 for programs on the same machine.
+   */
   addresses?: readonly string[] | undefined
 }
 
@@ -21,8 +32,8 @@ const defaultTimeoutMs = 60_000
 const slackMs = 15_000
 const loopback = '127.0.0.1'
 
-/** A link to the other programs that meet under this name. */
-export async function meet(client: Mesh, name: string, options: MeetOptions): Promise<Link> {
+/** The group of the programs that meet under this name. */
+export async function joinGroup(client: Mesh, name: string, options: JoinGroupOptions): Promise<Group> {
   const { size, signal, timeoutMs = defaultTimeoutMs } = options
   if (name.length < 1 || name.length > 128) throw invalid(`The name of a group has 1 to 128 characters, not ${name.length}.`)
   if (!Number.isInteger(size) || size < 1 || size > maxGroupSize)
@@ -32,13 +43,15 @@ export async function meet(client: Mesh, name: string, options: MeetOptions): Pr
   const deadline = performance.now() + timeoutMs
   const addresses = options.addresses ?? (await addressesOf(client))
   const member = await openMember({ addresses })
+  const request = { name, size, requestId: randomUUID(), card: member.card }
   try {
-    const request = { name, size, requestId: randomUUID(), card: member.card }
-    return await member.join(await rendezvous(client, request, deadline, signal))
+    return openGroup(await member.join(await rendezvous(client, request, deadline, signal)))
   } catch (error) {
     member.close()
-    signal?.throwIfAborted()
-    throw error
+    if (!signal?.aborted) throw error
+    // Nobody shall wait with one that is not there.
+    client.control.call('rendezvous', { ...request, waitMs: 0 }).catch(() => undefined)
+    throw signal.reason
   }
 }
 
