@@ -3,9 +3,11 @@ import { foldId } from '../protocols/ids.ts'
 import { mpiName } from '../protocols/model/machine.ts'
 import { defaultPoolId } from '../protocols/model/pool.ts'
 import { type Capacity, type Demand, fits, labelsMatch } from '../protocols/model/resources.ts'
+import { gangShortage, gangsTurn } from './explain-gang.ts'
+import { mpiVersion } from './gang-members.ts'
 import { isExcluded } from './missing-program.ts'
-import { allowsGangs, jobsInOrder, readyIn } from './placement.ts'
-import { hasThreads, isWanted, suits, unreserved, wholeOf } from './room.ts'
+import { jobsInOrder, readyIn } from './placement.ts'
+import { allowsGangs, hasThreads, isWanted, suits, unreserved, wholeOf } from './room.ts'
 import {
   type Job,
   type Machine,
@@ -100,10 +102,11 @@ function explainQueued(state: State, pool: Pool, task: Task, name: string): Expl
   const nodes = [...pool.nodes.values()].filter((node) => node.ready)
   if (nodes.length === 0) return { summary: `Task ${name} waits: pool ${pool.row.spec.id} has no node. ${shortage(state, pool)}`, details }
   const able = nodes.filter((node) => isAble(state, node, task))
-  const needed = Math.max(1, kind.gang)
-  if (able.length < needed) return { summary: `Task ${name} waits: ${wanting(nodes, kind, needed, able.length)}`, details }
+  const lacking = kind.gang > 1 || kind.mpi !== undefined ? gangShortage(able, kind) : able.length === 0 ? wanting(nodes, kind) : undefined
+  if (lacking !== undefined) return { summary: `Task ${name} waits: ${lacking}`, details }
   const before = jobsInOrder(pool).filter((other) => other.row.spec.priority > job.row.spec.priority).length
   const order = before > 0 ? ` ${before} ${before === 1 ? 'job of higher priority comes' : 'jobs of higher priority come'} first.` : ''
+  if (kind.gang > 0) return { summary: `Task ${name} waits for its turn: ${gangsTurn(able, task)}${order}`, details }
   return {
     summary: `Task ${name} waits for its turn: ${waitingNow(pool)} in pool ${pool.row.spec.id}, and every fitting node is busy.${order}`,
     details,
@@ -124,22 +127,25 @@ function isAble(state: State, node: Node, task: Task): boolean {
 
 function obstacle(state: State, node: Node, task: Task): string {
   const { machine } = node
-  const { demand, slots } = task.class
+  const { demand, slots, mpi } = task.class
   const name = machine.description.name
   if (machine.session === 0) return `${name}: not connected`
   if (machine.draining) return `${name}: going down, takes no new tasks`
   if (!node.ready) return `${name}: the node is not granted yet${node.refusal === undefined ? '' : ` (${node.refusal})`}`
   if (!labelsMatch(machine.description.labels, demand.labels)) return `${name}: does not have the labels ${labelText(demand)}`
   if (task.class.thread && !hasThreads(machine)) return `${name}: ${noThreads}`
+  if (mpi !== undefined && mpiVersion(machine, mpi) === undefined) return `${name}: does not have ${mpiName({ flavor: mpi })}`
   if (!fits(wholeOf(node), slots, demand)) return `${name}: too small (${sizeText(wholeOf(node))}, ${many(wholeOf(node).slots, 'slot')})`
   if (isExcluded(state, task.job, task.class, machine))
     return `${name}: left out, ${task.job.row.excluded.find((entry) => entry.machine === machine.peer)?.reason}`
   if (isSuspect(state, task.job, task.class, machine)) return `${name}: ${describeSuspect(task.job, machine)}`
+  if (node.heldFor === task) return `${name}: held for it; ${slotsOn(node)}`
   if (node.heldFor !== undefined) return `${name}: held for ${node.heldFor.name ?? node.heldFor.id}`
   const { kept } = node.pool
   if (kept?.node === node && kept.queue !== task.job.queues.get(task.class.key))
     return `${name}: kept free for a task of job ${kept.job.row.spec.id} that needs ${many(kept.queue.class.slots, 'slot')} and has waited long`
-  return `${name}: fits; ${slotsOn(node)}`
+  const version = mpi === undefined ? '' : ` (${mpiName({ flavor: mpi, version: mpiVersion(machine, mpi) })})`
+  return `${name}: fits${version}; ${slotsOn(node)}`
 }
 
 /** What a node holds beyond its slots, and does not start yet, takes none of them. */
@@ -156,10 +162,9 @@ function slotsOn(node: Node): string {
 }
 
 /** What no node has enough of: "no machine with 8 cores; largest: 4". */
-function wanting(nodes: Node[], kind: TaskClass, needed: number, able: number): string {
+function wanting(nodes: Node[], kind: TaskClass): string {
   const most = (pick: (node: Node) => number) => Math.max(0, ...nodes.map(pick))
   const { demand, slots } = kind
-  if (needed > 1) return `it needs ${needed} nodes at once; ${able} of the pool fit.`
   if ((demand.cores ?? 0) > most((node) => wholeOf(node).cores))
     return `no machine with ${many(demand.cores!, 'core')}; largest: ${most((node) => wholeOf(node).cores)}.`
   if ((demand.memoryMiB ?? 0) > most((node) => wholeOf(node).memoryMiB)) {

@@ -3,7 +3,7 @@
 import type { TaskEvent } from '../protocols/control.ts'
 import { type Attempt, attemptKey } from '../protocols/ids.ts'
 import type { AttemptEnd, AttemptRecord, Outcome } from '../protocols/model/task.ts'
-import { allowsGangs } from './placement.ts'
+import { allowsGangs } from './room.ts'
 import { type LastEnd, type StatusRow, statusKey } from './rows.ts'
 import { type Lease, type LeaseMember, type Machine, nextEpoch, type Task } from './state.ts'
 import { partsEnded } from './subtasks.ts'

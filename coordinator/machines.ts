@@ -1,7 +1,8 @@
 /** What machines say: hello, heartbeats, claims, reports, and their silence (L1 to L7). */
 import { type Attempt, attemptKey, type PeerIdText } from '../protocols/ids.ts'
-import { type Hello, heartbeatMs, type InventoryItem, type Report, type Verdict, type Welcome } from '../protocols/leases.ts'
+import type { Hello, InventoryItem, Report, Verdict, Welcome } from '../protocols/leases.ts'
 import { defaultPoolId } from '../protocols/model/pool.ts'
+import { beatIntervalMs } from './clock.ts'
 import type { WorkerEvent } from './events.ts'
 import { attemptOf, leaseOn, markStarted, minWindowMs, openLease, putStatus, windowMs } from './lease.ts'
 import { addMachineToState, addNodeToState } from './make-state.ts'
@@ -15,13 +16,6 @@ import { hasEnded, partEnded, partStarted } from './subtasks.ts'
 import { lookUp } from './task-book.ts'
 import { finish, giveUp, lostOrPreempted, notLost } from './tasks.ts'
 import { answer, log, putMachine, refuse, type Turn } from './turn.ts'
-
-/** Heartbeats that the coordinator takes in a second at most; beyond that many workers the interval grows. */
-const maxBeatsPerSecond = 2000
-
-export function beatIntervalMs(workers: number): number {
-  return Math.max(heartbeatMs, Math.ceil((workers / maxBeatsPerSecond) * 1000))
-}
 
 export function onHello(turn: Turn, event: Extract<WorkerEvent, { kind: 'hello' }>): void {
   const { state, now } = turn

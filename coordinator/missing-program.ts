@@ -9,6 +9,7 @@
  */
 import { fits } from '../protocols/model/resources.ts'
 import type { Outcome } from '../protocols/model/task.ts'
+import { mpiVersion } from './gang-members.ts'
 import { suits, wholeOf } from './room.ts'
 import { type Job, type Machine, poolOf, type State, type Task, type TaskClass } from './state.ts'
 import { log, putJob, type Turn } from './turn.ts'
@@ -77,14 +78,17 @@ export function othersCan(
   machine: Machine,
   without: (other: Machine) => boolean = () => false,
 ): boolean {
-  let needed = Math.max(1, kind.gang)
+  const needed = Math.max(1, kind.gang)
+  // Nodes of one version of MPI count together, where the gang asks for one.
+  const found = new Map<string | undefined, number>()
   for (const node of poolOf(state, job)?.nodes.values() ?? []) {
     const other = node.machine
     if (other === machine || !node.ready || other.session === 0 || other.draining || job.excluded.has(other.peer)) continue
     if (without(other)) continue
     if (!fits(wholeOf(node), kind.slots, kind.demand) || !suits(other, kind)) continue
-    needed -= 1
-    if (needed === 0) return true
+    const version = kind.mpi === undefined ? undefined : mpiVersion(other, kind.mpi)
+    found.set(version, (found.get(version) ?? 0) + 1)
+    if (found.get(version) === needed) return true
   }
   return false
 }

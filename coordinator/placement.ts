@@ -1,22 +1,14 @@
-/**
- * Placement: which waiting tasks go to which claims. Ordinary tasks are pulled: a parked claim gets what fits its room.
- * A gang is reserved in one step, all nodes or none (M1): it starts when enough nodes are idle; once it has waited
- * {@link gangAgeMs} the oldest gang of a pool holds nodes, which then get nothing else until it starts, while the
- * other nodes go on with smaller tasks. One gang a pool holds at a time, so gangs cannot block each other.
- */
+/** Placement: which waiting tasks go to which claims. Ordinary tasks are pulled: a parked claim gets what fits its room. */
 
 import { maxGrants } from '../protocols/leases.ts'
 import { fits, type Room, take } from '../protocols/model/resources.ts'
-import { ageMs } from './clock.ts'
 import { isExcluded } from './missing-program.ts'
-import { queuedIn, shift } from './queue.ts'
+import { shift } from './queue.ts'
 import { suits, wholeOf } from './room.ts'
 import type { Job, Kept, Node, Pool, State, Task, TaskClass } from './state.ts'
 import { allowance, isSuspect } from './suspects.ts'
 import { keepIfAged, keptOn } from './wide.ts'
 
-/** A gang that has waited this long stops others from taking the nodes it needs. */
-export const gangAgeMs = 10_000
 /** Specs in one answer: a quarter of the frame limit, so that an answer of large specs is never too large. */
 const maxAnswerBytes = 16 << 20
 
@@ -120,74 +112,4 @@ function countOf(picked: Task[], job: Job, allowed = 0): number {
 
 export function newBudget(): Budget {
   return { grants: maxGrants, bytes: maxAnswerBytes }
-}
-
-/** Azure: a multi-instance task needs inter-node communication and one task slot a node. */
-export function allowsGangs(pool: Pool): boolean {
-  return pool.row.spec.enableInterNodeCommunication && pool.row.spec.taskSlotsPerNode === 1
-}
-
-export interface GangPlan {
-  /** Gangs to start, with their nodes; the tasks are out of their queues. */
-  start: { task: Task; nodes: Node[] }[]
-  /** Nodes newly held, whose unstarted work should be taken back. */
-  newlyHeld: Node[]
-}
-
-/**
- * Decides about all gangs of a pool, oldest first within priority. Who holds is decided anew each time, so that a
- * holder that cannot get its nodes any more (one was lost) gives the others back.
- */
-export function planGangs(state: State, pool: Pool, now: number): GangPlan {
-  const plan: GangPlan = { start: [], newlyHeld: [] }
-  if (!allowsGangs(pool)) return plan
-  const waiting: Task[] = []
-  for (const job of jobsInOrder(pool)) {
-    for (const queue of job.queues.values()) if (queue.class.gang > 0) waiting.push(...queuedIn(queue, pool.nodes.size))
-  }
-  waiting.sort((a, b) => b.job.row.spec.priority - a.job.row.spec.priority || a.readySince - b.readySince)
-  const taken = new Set<Node>()
-  const starting = new Map<Job, number>()
-  let holder: { task: Task; nodes: Set<Node> } | undefined
-  for (const task of waiting) {
-    const { job } = task
-    const cap = job.row.spec.maxParallelTasks
-    if (cap > 0 && job.leased + (starting.get(job) ?? 0) >= cap) continue
-    const usable = [...pool.nodes.values()].filter((node) => !taken.has(node) && isUsable(state, node, task))
-    const idle = usable.filter((node) => node.leases.size === 0)
-    const size = task.class.gang
-    if (idle.length >= size) {
-      const nodes = preferHeld(idle, task).slice(0, size)
-      for (const node of nodes) taken.add(node)
-      starting.set(job, (starting.get(job) ?? 0) + 1)
-      plan.start.push({ task, nodes })
-    } else if (holder === undefined && ageMs(task.readySince, now) >= gangAgeMs && usable.length >= size) {
-      holder = { task, nodes: new Set(preferHeld(usable, task).slice(0, size)) }
-      for (const node of holder.nodes) taken.add(node)
-    }
-  }
-  for (const node of pool.nodes.values()) {
-    const heldFor = holder?.nodes.has(node) ? holder.task : undefined
-    if (heldFor !== undefined && node.heldFor !== heldFor) plan.newlyHeld.push(node)
-    node.heldFor = heldFor
-  }
-  return plan
-}
-
-/** Nodes already held first, then those with the least to finish. */
-function preferHeld(nodes: Node[], task: Task): Node[] {
-  return nodes.sort((a, b) => Number(b.heldFor === task) - Number(a.heldFor === task) || a.leases.size - b.leases.size)
-}
-
-function isUsable(state: State, node: Node, task: Task): boolean {
-  const { machine } = node
-  return (
-    node.ready &&
-    !node.row.leaving &&
-    machine.session !== 0 &&
-    !machine.draining &&
-    fits(wholeOf(node), task.class.slots, task.class.demand) &&
-    suits(machine, task.class) &&
-    !isExcluded(state, task.job, task.class, machine)
-  )
 }

@@ -96,6 +96,11 @@ export function peek(queue: Queue): Task | undefined {
     if (task.queued) return task
     queue.again.pop()
   }
+  return peekFresh(queue)
+}
+
+/** Of those that did not run before. */
+function peekFresh(queue: Queue): Task | undefined {
   while (queue.head < queue.fresh.length) {
     const entry = queue.fresh[queue.head]!
     if (isMany(entry)) {
@@ -123,33 +128,32 @@ export function shift(queue: Queue): Task | undefined {
 }
 
 /**
- * All tasks of a queue, each once; of arrays and runs only as many as make `atMost` together. Forgets the entries of those that
- * were taken out of the middle.
+ * The task of a queue of gangs that has waited longest, left in it. Unlike with {@link peek} one that ran before waits anew: a
+ * gang that is tried again and again would keep the nodes from all others of its class.
  */
-export function queuedIn(queue: Queue, atMost: number): Task[] {
-  const again = new Set(queue.again.filter((task) => task.queued))
-  const fresh = new Set<Task | JobArray | Run>()
-  const tasks = [...again]
-  for (const entry of queue.fresh.slice(queue.head)) {
-    if (isMany(entry)) {
-      while (tasks.length < atMost) {
-        const task = nextPristine(entry)
-        if (task === undefined) break
-        claimNext(entry, task)
-        fresh.add(task)
-        tasks.push(task)
-      }
-      if (nextPristine(entry) !== undefined) fresh.add(entry)
-      else if (isArray(entry)) entry.queued = false
-    } else if (entry.queued && !again.has(entry) && !fresh.has(entry)) {
-      fresh.add(entry)
-      tasks.push(entry)
-    }
-  }
-  queue.again = [...again]
-  queue.fresh = [...fresh]
-  queue.head = 0
-  return tasks
+export function oldest(queue: Queue): Task | undefined {
+  queue.again = queue.again.filter((task) => task.queued)
+  let first: Task | undefined
+  for (const task of queue.again) if (first === undefined || task.readySince < first.readySince) first = task
+  const fresh = peekFresh(queue)
+  return first === undefined || (fresh !== undefined && fresh.readySince < first.readySince) ? fresh : first
+}
+
+/** Takes out the task that {@link oldest} shows. */
+export function takeOldest(queue: Queue): Task | undefined {
+  const task = oldestAsEntry(queue)
+  if (task !== undefined) dequeue(task)
+  return task
+}
+
+/** The task that {@link oldest} shows, in its queue as an entry of its own: the book has it, so that nodes can be held for it. */
+export function oldestAsEntry(queue: Queue): Task | undefined {
+  const task = oldest(queue)
+  const entry = queue.fresh[queue.head]
+  if (task === undefined || entry === undefined || !isMany(entry) || queue.again.includes(task)) return task
+  claimNext(entry, task)
+  queue.again.push(task)
+  return task
 }
 
 /** Nothing of the job runs any more: its queues are left empty. */

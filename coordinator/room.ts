@@ -2,7 +2,8 @@
 import type { MachineDescription } from '../protocols/model/machine.ts'
 import type { PoolSpec } from '../protocols/model/pool.ts'
 import { type Capacity, labelsMatch, type Room } from '../protocols/model/resources.ts'
-import type { Machine, Node, TaskClass } from './state.ts'
+import { mpiVersion } from './gang-members.ts'
+import type { Machine, Node, Pool, TaskClass } from './state.ts'
 
 /** What machines that run thread tasks say of themselves (protocols/model/machine.ts). */
 const threads = 'threads'
@@ -11,9 +12,15 @@ export function hasThreads(machine: Machine): boolean {
   return machine.description.features?.includes(threads) ?? false
 }
 
-/** Whether a machine has what no capacity stands for: the labels that a task asks for, and threads for a thread task. */
-export function suits(machine: Machine, kind: Pick<TaskClass, 'demand' | 'thread'>): boolean {
-  return labelsMatch(machine.description.labels, kind.demand.labels) && (!kind.thread || hasThreads(machine))
+/** Whether a machine has what no capacity stands for: the labels and the MPI that a task asks for, and threads for a thread task. */
+export function suits(machine: Machine, { demand, thread, mpi }: Pick<TaskClass, 'demand' | 'thread' | 'mpi'>): boolean {
+  if (!labelsMatch(machine.description.labels, demand.labels)) return false
+  return (!thread || hasThreads(machine)) && (mpi === undefined || mpiVersion(machine, mpi) !== undefined)
+}
+
+/** Azure: a multi-instance task needs inter-node communication and one task slot a node. */
+export function allowsGangs(pool: Pool): boolean {
+  return pool.row.spec.enableInterNodeCommunication && pool.row.spec.taskSlotsPerNode === 1
 }
 
 /** Whether a machine can have a node of a pool, as far as that is no matter of room. */

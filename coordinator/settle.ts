@@ -5,11 +5,11 @@ import { offerIntervalMs } from '../protocols/offers.ts'
 import { ageMs } from './clock.ts'
 import type { GrantRef } from './events.ts'
 import { commonMpi, gangMembers } from './gang-members.ts'
+import { planGangs } from './gangs.ts'
 import { mayRetract, retract, shareUnstarted } from './hoards.ts'
 import { attemptOf, grant } from './lease.ts'
 import { unpark } from './parking.ts'
-import { newBudget, pick, planGangs, readyIn } from './placement.ts'
-import { dequeue } from './queue.ts'
+import { newBudget, pick, readyIn } from './placement.ts'
 import type { Job, Lease, Machine, Node, Pool, State } from './state.ts'
 import type { Turn } from './turn.ts'
 
@@ -31,7 +31,6 @@ export function settle(turn: Turn): void {
 function startGangs(turn: Turn, pool: Pool): void {
   const plan = planGangs(turn.state, pool, turn.now)
   for (const { task, nodes } of plan.start) {
-    dequeue(task)
     const lease = grant(
       turn,
       task,

@@ -56,10 +56,10 @@ offer p: 1
 > tick 2
 offer p: 1
 > why mpi/g
-Task g waits for its turn: 1 task is waiting in pool p, and every fitting node is busy.
-  a: held for g
+Task g waits for its turn: it needs 2 nodes at once; of 3 that fit 1 is idle; 2 get nothing else until it starts.
+  a: held for it; 1 of 1 slot is taken
   b: fits; 1 of 1 slot is taken
-  c: held for g
+  c: held for it; 0 of 1 slot is taken
 > submit small s3
 row spec small/s3
 row roll small from 2: s3

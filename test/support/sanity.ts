@@ -1,6 +1,6 @@
 /** What holds of the coordinator's memory between any two turns; throws with what does not. */
-import { allowsGangs } from '../../coordinator/placement.ts'
 import { inBook, isCompleted } from '../../coordinator/roll.ts'
+import { allowsGangs } from '../../coordinator/room.ts'
 import {
   type Job,
   type JobArray,
