@@ -35,7 +35,7 @@ export const maxPage = 64
 /** All members dial all others up to this size; beyond, each its neighbour and the primary: MPI's own start goes that way, and n² connections do not scale. */
 export const maxMeshed = 32
 /** What proves that a port is the member's. */
-export const tokenBytes = 16
+export const tokenBytes = 32
 export const groupKeyBytes = 32
 
 const indexSchema = z.number().int().min(0).max(100_000)

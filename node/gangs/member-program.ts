@@ -136,6 +136,8 @@ export class MemberProgram {
     this.#last += 1
     const id = this.#last
     const { promise, resolve, reject } = Promise.withResolvers<number>()
+    // The member may end while the text is written.
+    promise.catch(() => undefined)
     const launch: Launch = { isKilled: false, settle: (end) => (typeof end === 'number' ? resolve(end) : reject(end)) }
     this.#launches.set(id, launch)
     const onAbort = () => {
@@ -152,7 +154,6 @@ export class MemberProgram {
     } finally {
       signal.removeEventListener('abort', onAbort)
       this.#launches.delete(id)
-      promise.catch(() => undefined)
       await unlink(join(this.#setup.dir, `${id}.sh`)).catch(() => undefined)
     }
   }

@@ -14,6 +14,7 @@ import { startCoordinator } from '../../coordinator/coordinator.ts'
 import { createMemoryStore } from '../../coordinator/store.ts'
 import { startBlobExchange } from '../../node/blobs.ts'
 import { filesHandlers } from '../../node/files.ts'
+import { Gangs } from '../../node/gangs/gangs.ts'
 import { duplexOf } from '../../node/host/streams.ts'
 import { load, signCertificate } from '../../node/identity.ts'
 import { type BlobStore, openStore } from '../../node/store/store.ts'
@@ -23,6 +24,7 @@ import { controlProtocol } from '../../protocols/control.ts'
 import { directProtocol } from '../../protocols/direct.ts'
 import { filesProtocol } from '../../protocols/files.ts'
 import { FrameDecoder, FrameQueue } from '../../protocols/framing.ts'
+import { groupsProtocol } from '../../protocols/groups.ts'
 import { leasesProtocol } from '../../protocols/leases.ts'
 import { silentLogger } from '../../protocols/logger.ts'
 import { enrolProtocol, helloProtocol, membershipProtocol } from '../../protocols/membership.ts'
@@ -41,6 +43,7 @@ export const remoteProtocols: readonly Protocol[] = [
   blobsProtocol,
   directProtocol,
   filesProtocol,
+  groupsProtocol,
 ]
 
 /** As the host has it, so that a stream that is not read holds its sender back instead of breaking. */
@@ -83,6 +86,7 @@ export async function startHostileLab(): Promise<HostileLab> {
         filesHandlers(() => undefined),
       ),
   )
+  const gangs = new Gangs({ wire: host, log: silentLogger })
   const fatal = (error: unknown) => {
     throw error
   }
@@ -112,6 +116,7 @@ export async function startHostileLab(): Promise<HostileLab> {
       for (const intruder of intruders) await intruder.node.stop()
       await coordinator.stop()
       unserve()
+      gangs.close()
       exchange.close()
       await mesh.stop()
       await store.close()

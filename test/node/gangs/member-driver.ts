@@ -2,18 +2,21 @@
  * A program that stands for a node: it takes a member of a gang through its life on a real lane, and prints what came of
  * it. The tests of the member program start it, as another user if need be.
  *
- *     member-driver.ts <tier> <root>
+ *     member-driver.ts <tier> <root> <tag> probe|live
  */
 import { existsSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { MemberProgram, type ProgramSetup } from '../../../node/gangs/member-program.ts'
 import type { Ended, Lane } from '../../../node/ports.ts'
 import { isolationTierSchema } from '../../../protocols/model/machine.ts'
 import { processesOf, TaskLab, untilCount, wildCount, wildScript, wildTag } from '../task-lab.ts'
 
-const [tier, root] = process.argv.slice(2)
+const [tier, root, , mode] = process.argv.slice(2)
 const lab = await TaskLab.open({ tier: isolationTierSchema.parse(tier), root: root! })
+if (mode === 'probe') {
+  await lab.close()
+  process.exit(0)
+}
 const systemPath = '/usr/local/bin:/usr/bin:/bin'
 const never = new AbortController().signal
 let members = 0
@@ -24,21 +27,22 @@ interface Place {
   read: (name: string) => string
 }
 
-async function place(coordination: string | undefined, command: string, env: Record<string, string> = {}): Promise<Place> {
+async function place(coordination: string | undefined, command: string): Promise<Place> {
   const lane = await lab.lane()
   members += 1
   const attempt = { jobUid: 1, task: `m${members}`, epoch: 1 }
   const paths = lab.directories.make(attempt, 'job-of-1', lane.owner)
   const sh = (script: string) => ['sh', '-c', script]
+  const sharedLink = lane.temporaryDir === undefined ? undefined : '/tmp/shared-by-the-gang'
   const setup: ProgramSetup = {
     lane,
     dir: lab.directories.makeOwn(1, 'job-of-1', attempt.task, lane.owner),
     paths,
     mark: `${process.pid}.${members}`,
-    sharedLink: lane.temporaryDir === undefined ? undefined : '/tmp/shared-by-the-gang',
+    sharedLink,
     coordination: coordination === undefined ? undefined : sh(coordination),
     command: sh(command),
-    env: { PATH: systemPath, 'odd.name': 'odd value', PS4: 'x', ...env },
+    env: { PATH: systemPath, 'odd.name': 'odd value', PS4: 'x', SHARED: sharedLink ?? paths.taskDir },
     stdoutPath: join(paths.taskDir, 'coordination-stdout.txt'),
     stderrPath: join(paths.taskDir, 'coordination-stderr.txt'),
   }
@@ -58,7 +62,7 @@ const results: Record<string, unknown> = {}
   const tag = wildTag()
   const at = await place(
     `mkfifo ask; (read -r line <ask; echo "served $line" >answer; sleep ${tag}) & echo coordinated`,
-    `echo hello >ask; until [ -s answer ]; do sleep 0.01; done; cat answer; env | grep -c '^bm_'; printenv PS4; readlink /proc/$$/fd/3 /proc/$$/fd/4; cat /tmp/shared-by-the-gang/coordination-stdout.txt; echo oops >&2; exit 7`,
+    `echo hello >ask; until [ -s answer ]; do sleep 0.01; done; cat answer; env | grep -c '^bm_'; printenv PS4; readlink /proc/$$/fd/3 /proc/$$/fd/4; cat $SHARED/coordination-stdout.txt; echo oops >&2; exit 7`,
   )
   const program = await start(at)
   await program.ready
@@ -109,19 +113,21 @@ const results: Record<string, unknown> = {}
   results.oddlyOut = at.read('odd.out')
   const stop = new AbortController()
   const wild = program.launch({ text: wildScript(tag, 'wait'), env: {}, ...files('wild') }, stop.signal)
-  const neighbour = program.launch({ text: 'until [ -e done ]; do sleep 0.01; done; exit 6', env: {}, ...files('neighbour') }, never)
+  const neighbour = program.launch({ text: 'until [ -e near ]; do sleep 0.01; done; exit 6', env: {}, ...files('neighbour') }, never)
   await untilCount(tag, wildCount)
   stop.abort()
   results.wild = await wild
   // One of five has wiped its environment and left its group: it goes with the member.
   results.wildLeft = processesOf(tag).length
   const aborted = new AbortController()
-  const early = program.launch({ text: 'sleep 7202', env: {}, ...files('early') }, aborted.signal)
+  const early = program.launch({ text: 'sleep 7202', env: {}, ...files('early') }, aborted.signal).catch((error: Error) => error.name)
   aborted.abort()
-  results.early = await early.catch((error: Error) => error.name)
+  results.early = await early
+  writeFileSync(join(paths.wd, 'near'), '')
+  results.neighbour = await neighbour
   writeFileSync(join(paths.wd, 'done'), '')
-  results.neighbour = await neighbour.catch(() => 'ended')
-  results.launchEnd = { ...summary(await program.ended), left: processesOf(tag).length }
+  results.launchEnd = summary(await program.ended)
+  results.launchLeft = processesOf(tag).length
   results.late = await program.launch({ text: 'true', env: {}, ...files('late') }, never).catch((error: Error) => error.message)
 }
 {
@@ -133,13 +139,16 @@ const results: Record<string, unknown> = {}
   await program.ready
   await untilCount(tag, wildCount)
   const { taskDir } = at.setup.paths
-  const launched = program.launch({ text: 'sleep 7203', env: {}, stdoutPath: `${taskDir}/o`, stderrPath: `${taskDir}/e` }, never)
+  const launched = program
+    .launch({ text: 'sleep 7203', env: {}, stdoutPath: `${taskDir}/o`, stderrPath: `${taskDir}/e` }, never)
+    .catch((error: Error) => error.message)
   stop.abort()
   results.stopped = {
     ...summary(await program.ended),
-    launched: await launched.catch((error: Error) => error.message),
-    left: processesOf(tag).length,
+    launched: await launched,
   }
+  results.stoppedLeft = processesOf(tag).length
+  for (const pid of processesOf(tag)) process.kill(pid, 'SIGKILL')
 }
 {
   // S1: what a task puts in the way of a launch's text is not followed; what it says on the pipe is not believed.
@@ -163,5 +172,4 @@ const results: Record<string, unknown> = {}
 const lane = await lab.lane()
 results.after = (await lab.sh(lane, 'exit 3')).exitCode
 console.log(JSON.stringify(results))
-await sleep(0)
 await lab.close()

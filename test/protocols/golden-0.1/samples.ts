@@ -4,6 +4,7 @@ import { blobsProtocol } from '../../../protocols/blobs.ts'
 import { controlProtocol } from '../../../protocols/control.ts'
 import { directProtocol } from '../../../protocols/direct.ts'
 import { filesProtocol } from '../../../protocols/files.ts'
+import { groupsProtocol } from '../../../protocols/groups.ts'
 import { leasesProtocol } from '../../../protocols/leases.ts'
 import { localProtocol } from '../../../protocols/local.ts'
 import { enrolProtocol, helloProtocol, membershipProtocol } from '../../../protocols/membership.ts'
@@ -17,6 +18,7 @@ export const protocols: readonly Protocol[] = [
   directProtocol,
   enrolProtocol,
   filesProtocol,
+  groupsProtocol,
   helloProtocol,
   leasesProtocol,
   localProtocol,
