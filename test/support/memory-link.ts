@@ -54,6 +54,11 @@ export class MemoryNetwork {
     this.links = Array.from({ length: size }, (_, rank) => this.#link(rank, isShared))
   }
 
+  /** True if nothing is on its way. */
+  get isIdle(): boolean {
+    return this.#queues.every((queue, pair) => queue.length === 0 || this.#receivers[pair % this.#size] === undefined)
+  }
+
   /** The member is gone from now on; the others hear of it one after the other. */
   kill(rank: number): void {
     if (this.#dead.has(rank)) return

@@ -5,7 +5,7 @@
 import { bytesOf, typeOf } from '../datatypes.ts'
 import { GroupError } from '../group-error.ts'
 import { allgatherBlocks, offsetsOf } from './blocks.ts'
-import { type Call, note, type Part } from './call.ts'
+import type { Call, Part } from './call.ts'
 
 const byteType = typeOf(new Uint8Array(0))
 
@@ -25,11 +25,10 @@ export async function allgatherEqual(call: Call, { type, bytes }: Part, into?: U
 
 /** Whatever each brings, by rank. */
 export async function allgatherAny(call: Call, part: Part): Promise<Part[]> {
-  const { size, rank } = call
-  const said = note(part.type, part.bytes.byteLength)
-  const facts = new Float64Array((await allgatherEqual(call, said)).buffer)
-  const types = Array.from({ length: size }, (_, of) => facts[2 * of]!)
-  const offsets = offsetsOf(Array.from({ length: size }, (_, of) => facts[2 * of + 1]!))
+  const { rank, size } = call
+  const facts = await allgatherNumbers(call, [part.type, part.bytes.byteLength])
+  const types = facts.map(([type]) => type!)
+  const offsets = offsetsOf(facts.map(([, length]) => length!))
   const all = new Uint8Array(offsets[size]!)
   all.set(part.bytes, offsets[rank]!)
   // What passes by holds blocks of several types: it counts as bytes.
