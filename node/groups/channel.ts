@@ -71,6 +71,7 @@ export class Channel {
   }
 
   post(receive: Receive): void {
+    this.#receives.number(receive)
     const arrival = this.#arrivals.findFor(receive)
     if (arrival === undefined) {
       const gone = this.#gone.get(receive.from)
@@ -103,6 +104,7 @@ export class Channel {
 
   /** Gives a message to the first receive that fits and takes it, or keeps it. */
   offer(arrival: Arrival): void {
+    this.#arrivals.number(arrival)
     for (let receive = this.#receives.takeFor(arrival); receive !== undefined; receive = this.#receives.takeFor(arrival)) {
       const refusal = receive.refuses?.(arrival)
       if (refusal === undefined) return this.#attach(arrival, receive)

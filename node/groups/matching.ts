@@ -24,10 +24,15 @@ export class Line<T extends Matched> {
   readonly items: T[] = []
   #next = 0
 
-  put(item: T): void {
+  /** Gives it its place, if it has none: also what is matched at once may come back. */
+  number(item: T): void {
     item.order ??= this.#next++
+  }
+
+  put(item: T): void {
+    this.number(item)
     let at = this.items.length
-    while (at > 0 && this.items[at - 1]!.order! > item.order) at -= 1
+    while (at > 0 && this.items[at - 1]!.order! > item.order!) at -= 1
     if (at === this.items.length) this.items.push(item)
     else this.items.splice(at, 0, item)
   }

@@ -177,7 +177,10 @@ export class Member implements Listener {
     try {
       if (ended === undefined) this.#findMismatch(sequence)
       if (this.#isBroken(sequence)) throw this.#broken!.error
-      return await body(this.#callOf(name, sequence))
+      const result = await body(this.#callOf(name, sequence))
+      // It came through, but the others have been told otherwise.
+      if (ended !== undefined) throw ended
+      return result
     } catch (error) {
       if (ended !== undefined) throw (ended as { error: unknown }).error
       if (!this.#isBroken(sequence)) this.#giveUp(name, sequence, error)

@@ -13,21 +13,48 @@ async function work(group: Group, rounds = Number.POSITIVE_INFINITY): Promise<st
   const { rank, size } = group
   const array = new Float64Array(3000).fill(rank)
   for (let round = 0; round < rounds; round += 1) {
-    await group.sendrecv(array, (rank + 1) % size, { from: (rank - 1 + size) % size })
     const sum = await group.allreduce(array, 'sum')
     expect(sum[7]).toBe((size * (size - 1)) / 2)
     await group.bcast(round % size === rank ? { round } : undefined, { root: round % size })
     await group.gather(array, { root: round % size })
     await group.alltoall(Array.from({ length: size }, (_, to) => [rank, to, round]))
     await group.barrier()
-    const half = await group.split(rank % 2, 0)
-    await half!.allgather(rank)
-    await half!.close()
   }
   return 'done'
 }
 
+/** As `work`, with groups of groups; a member whose program fails closes its group. */
+async function workInParts(group: Group): Promise<never> {
+  try {
+    for (;;) {
+      await work(group, 1)
+      await group.sendrecv(group.rank, (group.rank + 1) % group.size, { from: (group.rank || group.size) - 1 })
+      const half = await group.split(group.rank % 2)
+      const [copy] = await Promise.all([half!.dup(), half!.allgather(group.rank)])
+      await work(copy, 1)
+      await Promise.all([copy.close(), half!.close()])
+    }
+  } finally {
+    await group.close()
+  }
+}
+
 describe('a member that is lost', () => {
+  it('lets nobody wait for ever in groups of groups either', () =>
+    fc.assert(
+      fc.asyncProperty(fc.integer({ min: 2, max: 7 }), fc.nat(1e9), fc.nat(6), fc.nat(600), async (size, seed, who, after) => {
+        const { network, groups } = lab(size, { seed })
+        const programs = groups.map(workInParts)
+        await turns(after)
+        network.kill(who % size)
+        const found = await outcomes(network, programs)
+        for (const [rank, outcome] of found.entries()) {
+          if (rank !== who % size) expect(outcome, `rank ${rank}`).toMatchObject({ error: { name: 'GroupError' } })
+        }
+      }),
+      { numRuns: 60 },
+    ))
+
   it('ends what all others wait for, at whatever moment it goes, with its rank', () =>
     fc.assert(
       fc.asyncProperty(fc.integer({ min: 2, max: 7 }), fc.nat(1e9), fc.nat(6), fc.nat(400), async (size, seed, who, after) => {
@@ -60,7 +87,7 @@ describe('a member that is lost', () => {
 
   it('leaves what it had sent, and the others to send each other messages', async () => {
     const { network, groups } = lab(3)
-    await outcomes(network, [groups[0]!.send('last words', 1), groups[1]!.probe()])
+    await outcomes<unknown>(network, [groups[0]!.send('last words', 1), groups[1]!.probe()])
     network.kill(0)
     await outcomes(network, [groups[1]!.recv({ from: 0, tag: 1 }), groups[2]!.recv({ from: 0 })])
     const found = await outcomes<unknown>(network, [
@@ -100,7 +127,10 @@ describe('a collective operation that fails on a member', () => {
         const found = await outcomes(network, programs)
         for (const [rank, outcome] of found.entries()) {
           if (rank === quitter) expect(outcome).toMatchObject({ error: { message: 'enough' } })
-          else expect(outcome).toMatchObject({ error: { code: 'Broken', rank: quitter, message: expect.stringContaining('gave up allreduce') } })
+          else
+            expect(outcome).toMatchObject({
+              error: { code: 'Broken', rank: quitter, message: expect.stringContaining('gave up allreduce') },
+            })
           // Those that had finished it fail in the next one.
           expect([reached[quitter]!, reached[quitter]! + 1]).toContain(reached[rank])
         }
@@ -137,7 +167,11 @@ describe('a collective operation that fails on a member', () => {
   it('says what was wrong with the arguments, to all', async () => {
     const cases: [(group: Group) => Promise<unknown>, number, string][] = [
       [(group) => group.bcast(1, { root: group.rank === 1 ? 9 : 0 }), 1, 'root is 9: give a rank from 0 to 2.'],
-      [(group) => group.allreduce(new Float32Array(3), group.rank === 2 ? 'band' : 'sum'), 2, "'band' is for arrays of integers, not for a Float32Array."],
+      [
+        (group) => group.allreduce(new Float32Array(3), group.rank === 2 ? 'band' : 'sum'),
+        2,
+        "'band' is for arrays of integers, not for a Float32Array.",
+      ],
       [(group) => group.allreduce(new Int8Array(3), (group.rank === 0 ? 'add' : 'sum') as never), 0, 'There is no operation "add"'],
       [(group) => group.alltoall(new Int8Array(group.rank === 0 ? 4 : 6)), 0, 'The array has 4 elements, which do not make 3 equal blocks'],
       [(group) => group.scatter(group.rank === 0 ? [1, 2] : undefined), 0, 'The list has 2 parts: give one for each of the 3 members.'],
@@ -148,7 +182,13 @@ describe('a collective operation that fails on a member', () => {
       const { network, groups } = lab(3)
       const found = await outcomes(network, groups.map(program))
       expect(found[rank], text).toMatchObject({ error: { code: 'InvalidArgument', message: expect.stringContaining(text) } })
-      for (const one of found) expect(one).toMatchObject({ error: { message: expect.stringContaining(text.slice(0, 20)) } })
+      // Who had finished it hears of it in the next one.
+      const later = await outcomes<unknown>(
+        network,
+        groups.map((group) => group.barrier()),
+      )
+      for (const one of later) expect(one).toMatchObject({ error: { code: 'Broken', message: expect.stringContaining(text) } })
+      expect(found).not.toContain('hangs')
     }
   })
 
@@ -157,14 +197,19 @@ describe('a collective operation that fails on a member', () => {
       const { network, groups } = lab(2)
       return outcomes(network, groups.map(program))
     }
-    const both = (code: string, text: string) => expect.arrayContaining([{ error: expect.objectContaining({ code, message: expect.stringContaining(text) }) }])
-    expect(await program((group) => group.allreduce(group.rank === 0 ? new Float64Array(2) : (new Float32Array(4) as never), 'sum'))).toEqual(
-      both('DatatypeMismatch', 'gave Float'),
+    const both = (code: string, text: string) =>
+      expect.arrayContaining([{ error: expect.objectContaining({ code, message: expect.stringContaining(text) }) }])
+    expect(
+      await program((group) => group.allreduce(group.rank === 0 ? new Float64Array(2) : (new Float32Array(4) as never), 'sum')),
+    ).toEqual(both('DatatypeMismatch', 'gave Float'))
+    expect(await program((group) => group.allgather(new Float64Array(2 + group.rank)))).toEqual(
+      both('CountMismatch', 'bytes where this member awaits'),
     )
-    expect(await program((group) => group.allgather(new Float64Array(2 + group.rank)))).toEqual(both('CountMismatch', 'bytes where this member awaits'))
-    expect(await program((group) => group.bcast(group.rank === 0 ? new Int8Array(3) : undefined, { into: group.rank === 1 ? new Int8Array(4) : undefined }))).toEqual(
-      both('CountMismatch', 'Rank 0 sent 3 bytes'),
-    )
+    expect(
+      await program((group) =>
+        group.bcast(group.rank === 0 ? new Int8Array(3) : undefined, { into: group.rank === 1 ? new Int8Array(4) : undefined }),
+      ),
+    ).toEqual(both('CountMismatch', 'Rank 0 sent 3 bytes'))
     expect(await program((group) => group.gatherv((group.rank === 0 ? new Int8Array(3) : new Int16Array(2)) as Int8Array))).toEqual(
       both('DatatypeMismatch', 'Rank 1 gave Int16Array, this member Int8Array'),
     )
@@ -176,7 +221,8 @@ describe('a collective operation that fails on a member', () => {
       network,
       groups.map((group) => (group.rank === 1 ? group.barrier() : group.allreduce(1, 'sum'))),
     )
-    for (const one of found) expect(one).toMatchObject({ error: { code: 'Broken', message: expect.stringContaining('all members must call the same') } })
+    for (const one of found)
+      expect(one).toMatchObject({ error: { code: 'Broken', message: expect.stringContaining('all members must call the same') } })
     const other = lab(2)
     await outcomes<unknown>(
       other.network,
@@ -186,14 +232,16 @@ describe('a collective operation that fails on a member', () => {
       other.network,
       other.groups.map((group) => group.barrier()),
     )
-    for (const one of later) expect(one).toMatchObject({ error: { code: 'Broken', message: expect.stringContaining('with the same root') } })
+    for (const one of later)
+      expect(one).toMatchObject({ error: { code: 'Broken', message: expect.stringContaining('with the same root') } })
   })
 
   it('when its time is over, says so to all', async () => {
-    const { groups } = lab(2)
-    const late = groups[0]!.barrier({ timeoutMs: 5 })
-    await expect(late).rejects.toMatchObject({ code: 'TimedOut', message: 'barrier: nothing in 5 ms.' })
-    await expect(groups[1]!.barrier()).rejects.toThrow('Rank 0 gave up barrier, and with it the collective operations of the group: barrier: nothing in 5 ms.')
+    const { groups } = lab(3)
+    await expect(groups[0]!.barrier({ timeoutMs: 5 })).rejects.toMatchObject({ code: 'TimedOut', message: 'barrier: nothing in 5 ms.' })
+    await expect(groups[1]!.barrier()).rejects.toThrow(
+      'Rank 0 gave up barrier, and with it the collective operations of the group: barrier: nothing in 5 ms.',
+    )
   })
 })
 

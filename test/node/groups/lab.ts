@@ -20,6 +20,11 @@ export type Outcome<T> = { value: T } | { error: Error & { code?: string; rank?:
 /** Turns of the event loop without a message, after which what is pending stays so: promises need none, timers at hand one or two. */
 const quietTurns = 12
 
+/** Until no message is on its way. */
+export async function quiet(network: MemoryNetwork): Promise<void> {
+  for (let turns = 0; turns < quietTurns; turns = network.isIdle ? turns + 1 : 0) await new Promise(setImmediate)
+}
+
 /** How promises end, or that they do not although no message is on its way. For programs that set no timers. */
 export async function outcomes<T>(network: MemoryNetwork, promises: readonly Promise<T>[]): Promise<Outcome<T>[]> {
   const found: Outcome<T>[] = promises.map(() => 'hangs')

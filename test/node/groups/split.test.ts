@@ -7,7 +7,10 @@ it('members that give the same color make a group, in the order of their keys an
   fc.assert(
     fc.asyncProperty(
       fc.nat(1e9),
-      fc.array(fc.record({ color: fc.option(fc.nat(3), { nil: undefined }), key: fc.integer({ min: -2, max: 2 }) }), { minLength: 1, maxLength: 9 }),
+      fc.array(fc.record({ color: fc.option(fc.nat(3), { nil: undefined }), key: fc.integer({ min: -2, max: 2 }) }), {
+        minLength: 1,
+        maxLength: 9,
+      }),
       async (seed, given) => {
         const got = await run(
           given.length,
