@@ -138,6 +138,7 @@ export class KillWork {
       this.#results.set(key, now)
       this.lostRuns += task.attempts.length - 1
       const ends = task.attempts.map(({ end }) => end)
+      if (isKilledTooOften(task)) return
       if (result !== 'success' || task.executionInfo.retryCount > 0)
         throw new Error(`C1: ${key} ended with ${result} (${task.executionInfo.failureInfo?.message}) after ${ends.join(', ')}`)
       if (ends.filter((end) => end === 'success').length !== 1 || ends.at(-1) !== 'success')
@@ -150,13 +151,14 @@ export class KillWork {
   async #checkEnded(job: Submitted, tasks: readonly TaskView[]): Promise<void> {
     if (!job.closing) throw new Error(`${job.id} has ended before it was closed`)
     const starts = counted(await this.#traces.lines('starts'))
-    for (const { id, state, attempts, outputs, outputFiles } of tasks) {
+    for (const task of tasks) {
+      const { id, state, attempts, outputs, outputFiles } = task
       const key = `${job.id}/${id}`
       if (state !== 'completed') throw new Error(`${job.id} has ended, but ${id} is ${state}`)
       const ran = starts.get(key) ?? 0
       const granted = attempts.at(-1)!.epoch
       if (ran < 1 || ran > granted) throw new Error(`L1: ${key} ran ${ran} times in ${granted} attempts`)
-      if (outputFiles === undefined) continue
+      if (outputFiles === undefined || isKilledTooOften(task)) continue
       const [output] = outputs
       if (output?.size !== outputBytes) throw new Error(`B2: ${key} succeeded and has the outputs ${JSON.stringify(outputs)}`)
       const { complete, pins } = await this.#mesh.local.call('blobStat', { id: output.blob }, { persist: true })
@@ -194,4 +196,11 @@ export class KillWork {
   async #tasksOf(jobId: string): Promise<TaskView[]> {
     return (await this.#mesh.control.call('listTasks', { jobId }, { persist: true })).items
   }
+}
+
+/** C1: a task whose machines all end under it is given up. This loop can be what ends them, where rounds are quicker than tasks. */
+function isKilledTooOften({ executionInfo, attempts }: TaskView): boolean {
+  const lost = attempts.filter(({ end }) => end === 'lost').length
+  // The newest ten attempts are known, the last of which has another end.
+  return executionInfo.failureInfo?.code === 'MachineLost' && executionInfo.retryCount === 0 && lost >= 9
 }
