@@ -23,7 +23,7 @@ export interface ConnectionEvents {
   begin(envelope: Envelope): Uint8Array | undefined
   end(envelope: Envelope, data: Uint8Array): void
   control(kind: Kind, envelope: Envelope): void
-  /** It has ended, for whatever reason. Called once. */
+  /** It has ended, for whatever reason, in a whole sentence. Called once. */
   closed(error: Error): void
 }
 
@@ -38,6 +38,7 @@ export class Connection {
   /** When something came last (performance.now), and when something was sent. */
   heardAt = performance.now()
   spokeAt = performance.now()
+  readonly #rank: number
   readonly #socket: TLSSocket
   readonly #events: ConnectionEvents
   readonly #reader: FrameReader
@@ -48,16 +49,16 @@ export class Connection {
   #kept: Uint8Array | undefined
   #isCorked = false
   #ended: Error | undefined
-  #whenEmpty: (() => void)[] = []
 
-  constructor(socket: TLSSocket, events: ConnectionEvents) {
+  constructor(rank: number, socket: TLSSocket, events: ConnectionEvents) {
+    this.#rank = rank
     this.#socket = socket
     this.#events = events
     this.#reader = new FrameReader(events)
     socket.setNoDelay(true)
-    socket.on('error', (error) => this.destroy(error))
-    socket.on('close', () => this.destroy(new Error('the connection broke')))
-    socket.on('end', () => this.destroy(new Error('the connection was closed')))
+    socket.on('error', (error) => this.#broke(error.message))
+    socket.on('close', () => this.#broke('the connection broke'))
+    socket.on('end', () => this.#broke('the connection was closed'))
   }
 
   /** Bytes from the socket; they are used when this returns. */
@@ -70,7 +71,7 @@ export class Connection {
       this.#kept = Buffer.concat([this.#kept ?? new Uint8Array(), bytes.subarray(taken)])
       this.#socket.pause()
     } catch (error) {
-      this.destroy(error instanceof Error ? error : new Error(String(error)))
+      this.#broke(error instanceof Error ? error.message : String(error))
     }
   }
 
@@ -115,15 +116,12 @@ export class Connection {
     return done.promise
   }
 
-  /** Says that nothing more comes, after all that was sent, and ends; resolves when the other side has ended too. */
+  /** Says that nothing more comes, after all that was sent, and ends; it is closed when the other side has ended too. */
   async finish(bye: Uint8Array): Promise<void> {
     await this.whenWritten().catch(() => undefined)
     if (this.#ended !== undefined) return
     this.sendControl(bye)
-    const { promise, resolve } = Promise.withResolvers<void>()
-    this.#whenEmpty.push(resolve)
     this.#socket.end()
-    await promise
   }
 
   destroy(error: Error): void {
@@ -131,8 +129,11 @@ export class Connection {
     this.#ended = error
     this.#socket.destroy()
     for (const { done } of this.#queue.splice(0)) done?.reject(error)
-    for (const resolve of this.#whenEmpty.splice(0)) resolve()
     this.#events.closed(error)
+  }
+
+  #broke(why: string): void {
+    this.destroy(new Error(`Member ${this.#rank} is gone: ${why}.`))
   }
 
   #sendLarge(frame: Uint8Array, rest: Uint8Array): Promise<void> {
@@ -163,7 +164,10 @@ export class Connection {
       this.spokeAt = performance.now()
       this.#socket.write(piece, (error) => {
         this.#pieces -= 1
-        if (error !== undefined && error !== null) return first.done?.reject(this.#ended ?? error)
+        if (error !== undefined && error !== null) {
+          this.#broke(error.message)
+          return first.done?.reject(this.#ended)
+        }
         if (isLast) first.done?.resolve()
         this.#pump()
       })

@@ -43,10 +43,12 @@ interface Peer {
   /** When another member said that it is gone. */
   doubtedAt?: number
   lost?: Error
+  hasLeft?: boolean
 }
 
 /** Sockets of the other side are closed within this at the end, if it answers at all. */
 const partingMs = 2000
+const ownLeave = 'This member has left the group.'
 /** What several say of a member at the same time is looked into once. */
 const doubtMs = 3000
 
@@ -60,8 +62,8 @@ export class TlsLink implements Link {
   #receiver: Receiver | undefined
   #lostEarly: [number, Error][] = []
   #closing: Promise<void> | undefined
-  /** All has left, and the goodbyes are said. */
-  #isParting = false
+  /** Set when all has left, and the goodbyes are said: until they are. */
+  #parting: PromiseWithResolvers<void> | undefined
 
   constructor(options: TlsLinkOptions) {
     const { rank, cards, key, port } = options
@@ -93,6 +95,7 @@ export class TlsLink implements Link {
     if (peer === undefined) throw new RangeError(`There is no member ${to} in a group of ${this.size}.`)
     if (peer.lost !== undefined) return Promise.reject(peer.lost)
     if (peer.connection !== undefined) return peer.connection.send(envelope, data)
+    if (this.#closing !== undefined) return Promise.reject(new Error(ownLeave))
     const done = Promise.withResolvers<void>()
     peer.waiting.push({ envelope, data, done })
     this.#dial(to)
@@ -109,25 +112,32 @@ export class TlsLink implements Link {
 
   async #close(): Promise<void> {
     await Promise.allSettled(this.#peers.flatMap(({ waiting }) => waiting.map(({ done }) => done.promise)))
-    this.#isParting = true
-    const bye = controlFrame(kinds.bye)
-    const parting = Promise.all([...this.#connections()].map(([, connection]) => connection.finish(bye)))
+    const parting = Promise.withResolvers<void>()
+    this.#parting = parting
+    for (const [, connection] of this.#connections()) void connection.finish(controlFrame(kinds.bye))
+    this.#checkParted()
     const timer = setTimeout(() => this.#destroyAll(), partingMs)
-    await parting
+    await parting.promise
     clearTimeout(timer)
-    this.#destroyAll()
     this.#watch.close()
     this.#options.port.close()
   }
 
+  /** Whether the goodbyes are said, also to those that are being dialled. */
+  #checkParted(): void {
+    if (this.#peers.every(({ connection, dialling, lost }) => lost !== undefined || (connection === undefined && dialling === undefined)))
+      this.#parting?.resolve()
+  }
+
   #destroyAll(): void {
-    const left = new Error('This member has left the group.')
+    const left = new Error(ownLeave)
     for (const peer of this.#peers) {
       peer.lost ??= left
       peer.dialling?.abort(left)
       peer.held?.destroy()
       peer.connection?.destroy(left)
     }
+    this.#checkParted()
   }
 
   *#connections(): Generator<[number, Connection]> {
@@ -153,7 +163,7 @@ export class TlsLink implements Link {
       peer.dialling = undefined
       const { held } = peer
       if (held !== undefined) this.#accept(to, held)
-      else this.#lose(to, new Error(`Member ${to} cannot be reached: ${error.message}.`))
+      else this.#lose(to, error)
     }
     const { key, cards } = this.#options
     dial({ from: this.rank, to, key, card: cards[to]!, signal: dialling.signal }).then(
@@ -165,7 +175,7 @@ export class TlsLink implements Link {
         })
         read(connection.received)
       },
-      (error: unknown) => failed(error instanceof Error ? error : new Error(String(error))),
+      (error: unknown) => failed(new Error(`Member ${to} cannot be reached: ${error instanceof Error ? error.message : String(error)}.`)),
     )
   }
 
@@ -173,7 +183,7 @@ export class TlsLink implements Link {
   #came(from: number, socket: TLSSocket): void {
     const peer = this.#peers[from]!
     socket.on('error', () => socket.destroy())
-    if (this.#isParting || peer.lost !== undefined || peer.connection !== undefined || peer.held !== undefined) return void socket.destroy()
+    if (peer.lost !== undefined || peer.connection !== undefined || peer.held !== undefined) return void socket.destroy()
     if (peer.dialling === undefined || from < this.rank) return this.#accept(from, socket)
     // It takes the connection that this side dials, or this one is used when that fails.
     peer.held = socket
@@ -191,12 +201,12 @@ export class TlsLink implements Link {
 
   /** `failed`: what to do when it ends before it is taken. */
   #connection(rank: number, socket: TLSSocket, failed?: (error: Error) => void): Connection {
-    const connection = new Connection(socket, {
+    const connection = new Connection(rank, socket, {
       begin: (envelope) => this.#receiver?.begin(rank, envelope),
       end: (envelope, data) => this.#receiver!.end(rank, envelope, data),
       control: (kind, envelope) => this.#told(rank, connection, kind, envelope),
       closed: (error) => {
-        if (this.#peers[rank]!.connection === connection) this.#lose(rank, new Error(`Member ${rank} is gone: ${error.message}.`))
+        if (this.#peers[rank]!.connection === connection) this.#lose(rank, error)
         else failed?.(error)
       },
     })
@@ -211,17 +221,19 @@ export class TlsLink implements Link {
     peer.held = undefined
     if (held !== undefined) held.destroy()
     dialling?.abort()
+    for (const [gone, { lost, hasLeft }] of this.#peers.entries()) if (lost !== undefined) connection.sendControl(goneFrame(gone, hasLeft))
     for (const { envelope, data, done } of peer.waiting.splice(0)) {
       const sent = connection.send(envelope, data)
       if (sent === undefined) done.resolve()
       else sent.then(done.resolve, done.reject)
     }
+    if (this.#parting !== undefined) void connection.finish(controlFrame(kinds.bye))
   }
 
   #told(from: number, connection: Connection, kind: Kind, { tag, type }: Envelope): void {
     const isTaken = this.#peers[from]!.connection === connection
     if (kind === kinds.hello && !isTaken) this.#take(from, connection)
-    else if (!isTaken) connection.destroy(new Error('it says something before it has taken the connection'))
+    else if (!isTaken) connection.destroy(new Error(`Member ${from} is gone: it says something before it has taken the connection.`))
     else if (kind === kinds.bye) this.#lose(from, new Error(`Member ${from} has left the group.`), true)
     else if (kind === kinds.gone) this.#heardGone(tag, type === 1)
   }
@@ -241,21 +253,27 @@ export class TlsLink implements Link {
   }
 
   #tell(gone: number, hasLeft: boolean): void {
-    for (const [, connection] of this.#connections()) connection.sendControl(controlFrame(kinds.gone, { tag: gone, type: hasLeft ? 1 : 0 }))
+    for (const [, connection] of this.#connections()) connection.sendControl(goneFrame(gone, hasLeft))
   }
 
   #lose(rank: number, error: Error, hasLeft = false): void {
     const peer = this.#peers[rank]!
     if (peer.lost !== undefined) return
     peer.lost = error
+    peer.hasLeft = hasLeft
     peer.dialling?.abort(error)
     peer.held?.destroy()
     peer.connection?.destroy(error)
     for (const { done } of peer.waiting.splice(0)) done.reject(error)
+    if (this.#parting !== undefined) this.#checkParted()
     if (this.#closing !== undefined) return
     this.#tell(rank, hasLeft)
     if (this.#receiver === undefined) this.#lostEarly.push([rank, error])
     else this.#receiver.lost(rank, error)
     this.#watchNext()
   }
+}
+
+function goneFrame(rank: number, hasLeft = false): Uint8Array {
+  return controlFrame(kinds.gone, { tag: rank, type: hasLeft ? 1 : 0 })
 }
