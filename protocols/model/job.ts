@@ -47,6 +47,11 @@ export const jobSpecSchema = z.object({
     .prefault({}),
   onAllTasksComplete: z.enum(['noaction', 'terminatejob']).default('noaction'),
   usesTaskDependencies: z.boolean().default(false),
+  /** Jobs that must be completed before a task of this one starts; `afterok`: with all their tasks successful. */
+  dependsOnJobs: z
+    .array(z.object({ jobId: jobIdSchema, condition: z.enum(['afterok', 'afterany']) }))
+    .max(100)
+    .optional(),
   disconnect: disconnectSchema.prefault({}),
   /** Machine where outputs are kept; default the coordinator's (B2). */
   home: peerIdSchema.optional(),

@@ -22,6 +22,7 @@ const groups: Record<string, Group> = {
   machine: { summary: 'machines of the mesh', load: () => import('./machine.ts') },
   run: { summary: 'run a command over many inputs', load: () => import('./run/command.ts') },
   mpi: { summary: 'run an MPI program over several machines', load: () => import('./mpi/command.ts') },
+  submit: { summary: 'submit a script written for Slurm', load: () => import('./submit/command.ts') },
   explain: { summary: 'say why a task or pool waits', load: () => import('./explain.ts') },
   events: { summary: 'show what happened in the mesh', load: () => import('./events.ts') },
   job: { summary: 'create, watch and stop jobs', load: () => import('./job.ts') },

@@ -1,16 +1,33 @@
 /** `batchmesh job wait`. */
+import { resolve } from 'node:path'
+import type { TaskEvent } from '../../../protocols/control.ts'
 import type { Context } from '../context.ts'
 import { interruptible } from '../interrupt.ts'
+import { logFiles } from '../submit/logs.ts'
 import { Failures } from './failures.ts'
 import { follow } from './follow.ts'
 import { makeProgress } from './progress.ts'
 import { Results } from './results.ts'
 
+export interface WaitOptions {
+  /** Where outputs are written. */
+  to?: string
+  /** Where the files of standard output go that the script of a `submit` names; default `to`, without it nowhere. */
+  logsTo?: string
+  quiet: boolean
+  onEnded?: (task: TaskEvent) => void
+}
+
 /** Follows a job until all its tasks are complete; answers the exit code. */
-export async function waitForJob(context: Context, jobId: string, options: { to?: string; quiet: boolean }): Promise<number> {
+export async function waitForJob(context: Context, jobId: string, options: WaitOptions): Promise<number> {
   const mesh = await context.mesh()
   const job = await mesh.control.call('getJob', { jobId })
   const progress = makeProgress(context.world, options.quiet)
+  const logsTo = options.logsTo ?? options.to
+  const { cwd, env } = context.world
+  const logs = logsTo === undefined ? undefined : logFiles(mesh, job, resolve(cwd, logsTo), env.USER ?? 'user')
+  let logsWritten: Promise<void> = Promise.resolve()
+  const problems: string[] = []
   const failures = new Failures()
   let failed = 0
   let succeeded = 0
@@ -47,10 +64,14 @@ export async function waitForJob(context: Context, jobId: string, options: { to?
             failed += 1
             failures.add(task)
           }
+          options.onEnded?.(task)
           if (options.to !== undefined) results.add(task)
+          if (logs !== undefined) logsWritten = logsWritten.then(async () => void problems.push(...(await logs.write(task, signal))))
         },
       })
       await results.settled()
+      await logsWritten
+      problems.push(...results.problems)
       signal.throwIfAborted()
       progress.stop()
       if (!context.isForPeople)
@@ -66,14 +87,14 @@ export async function waitForJob(context: Context, jobId: string, options: { to?
             notRun: end === 'ended' ? notRun : 0,
             failures: failures.groups,
             outputs: results.outputs,
-            problems: results.problems,
+            problems,
           },
         )
       for (const line of failures.lines()) context.say(line)
-      for (const problem of results.problems) context.say(`batchmesh: ${problem}`)
+      for (const problem of problems) context.say(`batchmesh: ${problem}`)
       if (end === 'ended') context.say(`batchmesh: the job was ended before ${notRun} of its tasks ran`)
       if (!options.quiet) context.say(`${succeeded} succeeded, ${failed} failed (job ${jobId})`)
-      return failed > 0 || results.problems.length > 0 || end === 'ended' ? 1 : 0
+      return failed > 0 || problems.length > 0 || end === 'ended' ? 1 : 0
     })
   } finally {
     progress.stop()
