@@ -40,6 +40,9 @@ export function explainTask(state: State, job: Job, taskId: string, now: number)
   if (task.lease !== undefined) return explainLeased(task, name, now)
   if (job.row.state !== 'active') return { summary: `Task ${name} will not run: job ${job.row.spec.id} is ${job.row.state}.`, details: [] }
   if (task.waiting > 0) return explainWaiting(job, task, name)
+  const before = (job.row.waitingFor ?? []).flatMap(({ uid }) => state.jobs.get(uid)?.row.spec.id ?? [])
+  if (before.length > 0)
+    return { summary: `Task ${name} waits for the end of ${before.length === 1 ? 'job' : 'jobs'} ${before.join(', ')}.`, details: [] }
   const pool = poolOf(state, job)
   if (pool === undefined)
     return { summary: `Task ${name} waits: there is no pool ${job.row.spec.poolId}. Create it, and the job starts.`, details: [] }

@@ -1,6 +1,7 @@
 /** Jobs: added, given tasks, ended by a user, a limit or their last task, deleted (Azure Batch: Job). */
 import type { ErrorCode } from '../protocols/errors.ts'
 import { foldId } from '../protocols/ids.ts'
+import type { JobSpec } from '../protocols/model/job.ts'
 import type { TaskSpec } from '../protocols/model/task.ts'
 import { waitsForItself, wholeNumber } from './dependencies.ts'
 import type { ControlEvent } from './events.ts'
@@ -8,8 +9,8 @@ import { addJobToState } from './make-state.ts'
 import { removeIfJobless } from './pools.ts'
 import { emptyQueues } from './queue.ts'
 import { type Enrolled, makeRollRow } from './roll-rows.ts'
-import { meshKey, rollKey } from './rows.ts'
-import { type Job, liveTasks, poolOf, succeeded } from './state.ts'
+import { type JobRow, meshKey, rollKey } from './rows.ts'
+import { isOpen, type Job, liveTasks, poolOf, type State, succeeded } from './state.ts'
 import { liveEntries, lookUp } from './task-book.ts'
 import { addTask, giveUp, reactivate, terminateTask } from './tasks.ts'
 import { answer, log, putJob, refuse, type Turn } from './turn.ts'
@@ -21,6 +22,10 @@ export function onAddJob(turn: Turn, event: Extract<ControlEvent, { kind: 'addJo
   const { state, now } = turn
   const { spec } = event
   if (state.jobIds.has(foldId(spec.id))) return refuse(turn, event.replyTo, 'JobExists', `The job ${spec.id} exists already.`)
+  const missing = spec.dependsOnJobs?.find(({ jobId }) => !state.jobIds.has(foldId(jobId)))
+  if (missing !== undefined)
+    return refuse(turn, event.replyTo, 'JobNotFound', `The job ${spec.id} depends on ${missing.jobId}, and there is no such job.`)
+  const { waitingFor, isHopeless } = waitsOf(state, spec)
   const uid = state.mesh.nextJobUid
   state.mesh.nextJobUid += 1
   turn.out.push({ kind: 'put', key: meshKey, value: { ...state.mesh } })
@@ -32,12 +37,61 @@ export function onAddJob(turn: Turn, event: Extract<ControlEvent, { kind: 'addJo
     stateTransitionTime: now,
     submitter: event.submitter,
     excluded: [],
+    ...(waitingFor.length === 0 ? {} : { waitingFor }),
   })
   putJob(turn, job)
+  markPool(turn, job)
   // Azure: no tasks counts as all complete, so the setting ends an empty job at once.
-  endIfDone(turn, job)
+  if (isHopeless) endJob(turn, job, neverSatisfied)
+  else endIfDone(turn, job)
   answer(turn, event.replyTo, { jobId: spec.id })
   log(turn, 'info', `job ${spec.id} is added`, { job: spec.id, pool: spec.poolId })
+}
+
+/** Why a job ends that waits for the success of one that failed (Slurm's word for it). */
+const neverSatisfied = 'DependencyNeverSatisfied'
+
+/** Of the jobs that a new one depends on, those that have not ended; and whether one that has ended failed. */
+function waitsOf(state: State, spec: JobSpec): { waitingFor: NonNullable<JobRow['waitingFor']>; isHopeless: boolean } {
+  const waitingFor: NonNullable<JobRow['waitingFor']> = []
+  let isHopeless = false
+  for (const { jobId, condition } of spec.dependsOnJobs ?? []) {
+    const other = state.jobIds.get(foldId(jobId))!
+    if (other.row.state === 'active') waitingFor.push({ uid: other.uid, condition })
+    else if (condition === 'afterok' && !hasSucceeded(other)) isHopeless = true
+  }
+  return { waitingFor, isHopeless }
+}
+
+function hasSucceeded({ row: { finalCounts } }: Job): boolean {
+  return finalCounts !== undefined && finalCounts.active === 0 && finalCounts.failed === 0
+}
+
+/** A pool of the job's own gets its nodes once something of it may run. */
+function markPool(turn: Turn, job: Job): void {
+  const pool = poolOf(turn.state, job)
+  if (pool === undefined) return
+  pool.dirty = true
+  pool.toAllocate = true
+}
+
+/** The jobs that waited for the end of this one have their turn, or end as well. */
+function letFollow(turn: Turn, job: Job): void {
+  for (const follower of [...job.followers]) {
+    job.followers.delete(follower)
+    const { row } = follower
+    if (row.state !== 'active') continue
+    const mine = row.waitingFor?.filter(({ uid }) => uid === job.uid) ?? []
+    if (mine.some(({ condition }) => condition === 'afterok') && !hasSucceeded(job)) {
+      endJob(turn, follower, neverSatisfied)
+      continue
+    }
+    row.waitingFor = row.waitingFor?.filter(({ uid }) => uid !== job.uid)
+    putJob(turn, follower)
+    if (!isOpen(row)) continue
+    poolOf(turn.state, follower)?.jobs.add(follower)
+    markPool(turn, follower)
+  }
 }
 
 export function onUpdateJob(turn: Turn, event: Extract<ControlEvent, { kind: 'updateJob' }>): void {
@@ -85,6 +139,7 @@ export function endJob(turn: Turn, job: Job, reason: string): void {
   putJob(turn, job)
   turn.out.push({ kind: 'changed', jobUid: job.uid })
   if (pool !== undefined) removeIfJobless(turn, pool)
+  letFollow(turn, job)
   log(turn, 'info', `job ${job.row.spec.id} is completed`, { job: job.row.spec.id, reason, succeeded: job.succeeded, failed: job.failed })
 }
 

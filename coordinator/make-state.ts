@@ -5,7 +5,7 @@ import { defaultPoolId } from '../protocols/model/pool.ts'
 import type { Capacity } from '../protocols/model/resources.ts'
 import { Roll } from './roll.ts'
 import type { JobRow, MeshRow, NodeRow, PoolRow } from './rows.ts'
-import { type Job, type Machine, type Node, type Pool, poolOf, type State } from './state.ts'
+import { isOpen, type Job, type Machine, type Node, type Pool, poolOf, type State } from './state.ts'
 
 export function newState(self: PeerIdText, mesh: MeshRow, now: number, chance: Uint32Array): State {
   const state: State = { self, chance, mesh, machines: new Map(), pools: new Map(), jobs: new Map(), jobIds: new Map(), lastTick: now }
@@ -46,7 +46,7 @@ export function addPoolToState(state: State, row: PoolRow): Pool {
     toAllocate: false,
   }
   state.pools.set(id, pool)
-  for (const job of state.jobs.values()) if (foldId(job.row.spec.poolId) === id && job.row.state === 'active') pool.jobs.add(job)
+  for (const job of state.jobs.values()) if (foldId(job.row.spec.poolId) === id && isOpen(job.row)) pool.jobs.add(job)
   return pool
 }
 
@@ -72,11 +72,13 @@ export function addJobToState(state: State, row: JobRow, forgotten = false): Job
     misses: new Map(),
     ranOn: new Set(),
     failing: new Map(),
+    followers: new Set(),
     excluded: new Set(row.excluded.map((entry) => entry.machine)),
   }
   state.jobs.set(row.uid, job)
   state.jobIds.set(foldId(row.spec.id), job)
-  if (row.state === 'active') poolOf(state, job)?.jobs.add(job)
+  if (isOpen(row)) poolOf(state, job)?.jobs.add(job)
+  if (row.state === 'active') for (const { uid } of row.waitingFor ?? []) state.jobs.get(uid)?.followers.add(job)
   return job
 }
 

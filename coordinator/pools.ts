@@ -82,7 +82,10 @@ function removePool(turn: Turn, pool: Pool): void {
 
 /** A job of this pool has ended: the pool may have been there for it alone. */
 export function removeIfJobless(turn: Turn, pool: Pool): void {
-  if (pool.row.spec.poolLifetimeOption === 'job' && pool.jobs.size === 0) removePool(turn, pool)
+  if (pool.row.spec.poolLifetimeOption !== 'job' || pool.jobs.size > 0) return
+  // One that waits for another job is not among the pool's yet.
+  const isNamed = [...turn.state.jobs.values()].some(({ row }) => row.state === 'active' && foldId(row.spec.poolId) === pool.id)
+  if (!isNamed) removePool(turn, pool)
 }
 
 function changeable(turn: Turn, poolId: string, replyTo: number): Pool | undefined {
@@ -118,6 +121,8 @@ export function allocateMarked(turn: Turn): void {
 function allocate(turn: Turn, pool: Pool): void {
   if (pool.id === defaultPoolId) return
   const { spec } = pool.row
+  // Nodes that a job will need when others have ended could be those that the others need.
+  if (spec.poolLifetimeOption === 'job' && pool.jobs.size === 0) return
   for (const node of [...pool.nodes.values()]) {
     if (node.machine.session === 0 && turn.now - node.machine.lastHeard > replaceAfterMs && node.leases.size === 0)
       removeNode(turn, node, 'its machine is away')

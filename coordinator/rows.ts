@@ -73,6 +73,8 @@ export interface JobRow {
   endTime?: number
   terminateReason?: string
   submitter?: string
+  /** Jobs that must have ended before anything of it runs. */
+  waitingFor?: { uid: JobUid; condition: 'afterok' | 'afterany' }[]
   /** Counts at the end of the job, so that a restart needs not read its tasks. */
   finalCounts?: { active: number; succeeded: number; failed: number }
   excluded: { machine: string; name: string; reason: string }[]

@@ -195,6 +195,8 @@ export interface Job {
   readonly excluded: Set<PeerIdText>
   /** Per machine: tasks that failed there quickly in a row, and when the last one did (suspects.ts). */
   readonly failing: Map<PeerIdText, { failures: number; at: number }>
+  /** Jobs that wait for the end of this one. */
+  readonly followers: Set<Job>
 }
 
 export interface Node {
@@ -287,6 +289,11 @@ export interface State {
 /** The pool a job runs in, if it exists: a job may be added before its pool (Azure). */
 export function poolOf(state: State, job: Job): Pool | undefined {
   return state.pools.get(foldId(job.row.spec.poolId))
+}
+
+/** Whether tasks of the job may run: then it is among those of its pool. */
+export function isOpen(row: JobRow): boolean {
+  return row.state === 'active' && (row.waitingFor ?? []).length === 0
 }
 
 /** Tasks not completed: waiting, queued or leased. */

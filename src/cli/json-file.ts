@@ -100,7 +100,7 @@ const taskRules: Rules = {
 
 const jobRules: Rules = {
   ...kept('id', 'displayName', 'poolId', 'priority', 'maxParallelTasks', 'onAllTasksComplete', 'usesTaskDependencies'),
-  ...kept('disconnect', 'home', 'retentionTimeMs'),
+  ...kept('disconnect', 'home', 'retentionTimeMs', 'dependsOnJobs'),
   poolInfo: (value, path) => convert(value, kept('poolId'), path),
   commonEnvironmentSettings: list('commonEnvironmentSettings', environmentRules),
   metadata: list('metadata', environmentRules),

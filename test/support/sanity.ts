@@ -2,6 +2,7 @@
 import { inBook, isCompleted } from '../../coordinator/roll.ts'
 import { allowsGangs } from '../../coordinator/room.ts'
 import {
+  isOpen,
   type Job,
   type JobArray,
   type Lease,
@@ -185,9 +186,15 @@ function checkPool(state: State, pool: Pool): void {
       () => `M1: ${nodes} nodes of ${pool.id} are held for ${task.id}, which is not waiting for them`,
     )
   for (const job of state.jobs.values()) {
-    const belongs = job.row.state === 'active' && poolOf(state, job) === pool
+    const belongs = isOpen(job.row) && poolOf(state, job) === pool
     must(pool.jobs.has(job) === belongs, () => `job ${job.uid} and pool ${pool.id}`)
   }
+  for (const job of state.jobs.values())
+    for (const { uid } of job.row.state === 'active' ? (job.row.waitingFor ?? []) : [])
+      must(
+        state.jobs.get(uid)?.row.state === 'active' && state.jobs.get(uid)!.followers.has(job),
+        () => `job ${job.uid} waits for job ${uid}`,
+      )
   for (const job of pool.jobs) must(state.jobs.get(job.uid) === job, () => `pool ${pool.id} has a deleted job`)
 }
 
