@@ -178,7 +178,7 @@ describe('config show', () => {
     const rows = JSON.parse((await lab.run('config', 'show', '-o', 'json')).stdout) as { setting: string; commands: string[] }[]
     const commandsOf = (setting: string) => rows.find((row) => row.setting === setting)?.commands
     expect(commandsOf('pool-id')).toEqual(['run', 'mpi run', 'job create'])
-    expect(commandsOf('retries')).toEqual(['run', 'mpi run'])
+    expect(commandsOf('retries')).toEqual(['run'])
   })
 
   it('shows defaults, and with --all each setting that there is', async () => {

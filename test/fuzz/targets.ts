@@ -6,7 +6,6 @@
 import assert from 'node:assert/strict'
 import { directoryChildren } from '../../node/store/directory.ts'
 import { nodeCid, parseBlobId } from '../../node/store/unixfs.ts'
-import { MeshError } from '../../protocols/errors.ts'
 import { FrameDecoder, FramingError } from '../../protocols/framing.ts'
 import { decodeCertificate, decodeRevocations, decodeSigned } from '../../protocols/membership.ts'
 import { joinCommandLine, splitCommandLine } from '../../protocols/model/command-line.ts'
@@ -22,18 +21,9 @@ import { parseShellTemplate } from '../../src/cli/shell-template.ts'
 import { expand, parseWordTemplate } from '../../src/cli/template.ts'
 import { cliTarget } from './cli.ts'
 import { type Dice, spoilBytes, spoilValue } from './dice.ts'
+import { scriptTargets } from './scripts.ts'
 import { sessionTargets } from './sessions.ts'
-import type { Target } from './target.ts'
-
-/** Calls a reader, which may refuse in its own words but not fail in another way. */
-function mayRefuse<T>(read: () => T): T | undefined {
-  try {
-    return read()
-  } catch (error) {
-    if (error instanceof MeshError && error.code !== 'InternalError') return undefined
-    throw error
-  }
-}
+import { mayRefuse, type Target } from './target.ts'
 
 const token = encodeToken({
   mesh: 'k1bkpvz9v1p22p3f50vuh74joyjkfveygixnph8h9i4k0p1kqin',
@@ -216,6 +206,7 @@ export const targets: readonly Target[] = [
       if (query !== undefined) mayRefuse(() => query.apply([{ id: 'a', state: 'active', counts: { failed: 1 } }]))
     },
   },
+  ...scriptTargets,
   ...sessionTargets,
   cliTarget,
 ]
