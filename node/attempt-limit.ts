@@ -29,6 +29,11 @@ export class Limit {
     return this.failure?.code === 'DiskFull'
   }
 
+  /** The attempt is lost with a member of its gang, and will be made again as a whole (M1). */
+  get isLost(): boolean {
+    return this.failure?.reason === 'MemberLost'
+  }
+
   /** The first of several is the failure; none is once the task is stopped. */
   end(failure: FailureInfo): void {
     if (this.signal.aborted) return

@@ -134,7 +134,7 @@ class Run {
     if (ended !== undefined && 'error' in ended) outcome.threadError = ended.error
     if (outcome.failureInfo !== undefined && paths !== undefined) outcome.stderrTail = this.#tail(paths)
     if (limit.isDiskFull) await this.#giveBackRoom()
-    else if (ended !== undefined && paths !== undefined) {
+    else if (ended !== undefined && paths !== undefined && !limit.isLost) {
       if ('value' in ended && ended.value !== undefined) await this.#keepValue(outcome, ended.value, paths)
       await this.#keepOutputs(outcome, paths)
       if (outcome.failureInfo !== undefined) outcome.stderrTail ??= this.#tail(paths)

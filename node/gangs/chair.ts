@@ -1,7 +1,7 @@
 /** The primary's end of a gang (protocols/groups.ts): brings the members together, and watches over them. */
 import { randomBytes } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { type GroupsProtocol, groupKeyBytes, maxPage, type Presence, pingMs, type Unreached } from '../../protocols/groups.ts'
+import { type GroupsProtocol, groupKeyBytes, maxPage, type Presence, type Unreached } from '../../protocols/groups.ts'
 import type { Session } from '../../protocols/rpc.ts'
 import type { Gang } from './membership.ts'
 import { Muster, Vigil } from './muster.ts'
@@ -9,6 +9,8 @@ import type { Heard, Place, TableParts } from './table.ts'
 
 export type GuestSession = Session<GroupsProtocol['client'], GroupsProtocol['server']>
 
+/** Silence is looked for so often: what it adds to the time after which a member is lost. */
+const lookMs = 1000
 /** A process that is ending may listen for a moment longer after its channel has ended. */
 const probeAfterMs = [0, 200, 500, 1000, 2000]
 
@@ -30,7 +32,7 @@ export class Chair implements Place {
     this.#parts = parts
     this.#heard = heard
     this.#muster = new Muster(gang.members.length)
-    this.#timer = setInterval(() => this.#look(), pingMs).unref()
+    this.#timer = setInterval(() => this.#look(), lookMs).unref()
   }
 
   /** A member has a channel, its first or another one. */
