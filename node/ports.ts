@@ -74,6 +74,17 @@ export interface Executor {
   close(): Promise<void>
 }
 
+/** A member of a gang of functions, as the process that calls its function sees it (gangs/membership.ts). */
+export interface GangMember {
+  readonly rank: number
+  /** IP address where the others reach this machine; empty if it has said none. */
+  readonly address: string
+  /** Waits for the others, and brings a card for them. Rejects with TaskFailure when they cannot all come. */
+  rally(card: Uint8Array, signal: AbortSignal): Promise<{ cards: readonly Uint8Array[]; key: Uint8Array }>
+  /** Calls back when another member is lost, once each; the returned function ends it. */
+  onLost(handler: (rank: number, reason: string) => void): () => void
+}
+
 /** A function to call in a thread (protocols/model/thread-task.ts). */
 export interface CallRequest {
   thread: ThreadTask
@@ -85,12 +96,17 @@ export interface CallRequest {
   heapMiB: number
   /** Most of all that it may take, buffers included. */
   memory?: MemoryLimit | undefined
+  /** The function gets its group before its arguments. */
+  gang?: GangMember | undefined
 }
 
 /** How a call ended. The exit code is 0 after it returned, 1 after it threw, else that of process.exit, or 128 and a signal's number. */
 export interface Called extends Ended {
   error?: ThreadError
-  /** What it returned: the serialised value, or the name of a file in the task's directory that holds it. */
+  /**
+   * What it returned: the serialised value, or the name of a file in the task's directory that holds it. Of the primary of a
+   * gang: what all members returned, by rank; of the others nothing.
+   */
   value?: { bytes: Uint8Array } | { file: string }
 }
 

@@ -14,6 +14,7 @@ import type { ThreadTask } from '../protocols/model/thread-task.ts'
 import { Limit } from './attempt-limit.ts'
 import { type NodeFacts, sharedLink, taskEnvironment } from './environment.ts'
 import { argsFileName } from './executors/threads/messages.ts'
+import { asMember } from './gangs/function-member.ts'
 import type { Gangs } from './gangs/gangs.ts'
 import { lostFailure } from './gangs/member.ts'
 import type { Gang } from './gangs/membership.ts'
@@ -23,6 +24,7 @@ import {
   type DiskWatch,
   type Ended,
   type Executor,
+  type GangMember,
   type Lane,
   type Log,
   type MemoryLimit,
@@ -207,14 +209,23 @@ class Run {
   }
 
   async #function(seat: Seat, thread: ThreadTask, limit: Limit): Promise<Called> {
-    const { spec, memoryMiB } = this.#work
-    const { signal } = limit
+    const { attempt, gang } = this.#work
     const paths = this.#place(seat, limit)
-    await this.#stage(spec.resourceFiles, paths.wd, seat, signal)
+    if (gang === undefined) return await this.#call(seat, thread, paths, limit)
+    return await asMember(this.#parts.gangs, { attempt, gang, paths, owner: seat.owner }, limit, (member) =>
+      this.#call(seat, thread, paths, limit, member),
+    )
+  }
+
+  async #call(seat: Seat, thread: ThreadTask, paths: TaskPaths, { signal }: Limit, gang?: GangMember): Promise<Called> {
+    const { spec, memoryMiB } = this.#work
+    await this.#stage(spec.multiInstanceSettings?.commonResourceFiles, paths.taskDir, seat, signal)
+    // Azure: a task's own files are there for the primary.
+    if (gang === undefined || gang.rank === 0) await this.#stage(spec.resourceFiles, paths.wd, seat, signal)
     if (thread.args !== undefined && 'blob' in thread.args)
       await this.#stage([{ filePath: argsFileName, blob: thread.args.blob }], paths.taskDir, seat, signal)
     const heapMiB = heapOf(thread, memoryMiB)
-    return await seat.call({ thread, paths, env: this.#env(paths), heapMiB, memory: this.#work.memory }, signal, (startTime) =>
+    return await seat.call({ thread, paths, env: this.#env(paths), heapMiB, memory: this.#work.memory, gang }, signal, (startTime) =>
       this.#watcher.started(startTime),
     )
   }

@@ -42,6 +42,7 @@ export type { TaskArrayInput } from '../protocols/model/task-array.ts'
 export type { CloneValue, ThreadError, ThreadTask } from '../protocols/model/thread-task.ts'
 export type { Blobs, PutBlobOptions, ReadBlobOptions } from './library/blobs.ts'
 export { type ConnectOptions, connect, type JoinOptions, join } from './library/connect.ts'
+export type { GroupOptions } from './library/group/options.ts'
 export type { Groups } from './library/groups.ts'
 export type { Jobs, JobUpdate } from './library/jobs.ts'
 export type { MachineDetails, Machines } from './library/machines.ts'
@@ -60,7 +61,7 @@ export type { TaskOptions } from './library/own-job.ts'
 export type { Explanation, PoolResize, Pools } from './library/pools.ts'
 export type { FinishedTask, Output } from './library/run/finished-task.ts'
 export type { BlobInput, RunOptions } from './library/run/options.ts'
-export { type FailedTask, MapError, TaskError } from './library/task-error.ts'
+export { type FailedTask, MapError, MemberError, TaskError } from './library/task-error.ts'
 export type { TaskFilter, Tasks } from './library/tasks.ts'
 export { createTestMesh, type TestMesh, type TestMeshOptions } from './library/test-mesh.ts'
 export type { PutBlob } from './mesh/blobs.ts'
@@ -68,3 +69,23 @@ export type { JoinGroupOptions } from './mesh/groups.ts'
 export type { Log, LogLevel } from './mesh/log.ts'
 export type { TreeFile } from './mesh/trees.ts'
 export type { JobChange } from './mesh/watch.ts'
+export {
+  type Combine,
+  type Gathered,
+  type Group,
+  GroupError,
+  type GroupErrorCode,
+  type Into,
+  type Message,
+  type MessageStatus,
+  type Operation,
+  type ReceiveOptions,
+  type ReduceOptions,
+  type Request,
+  type RootOptions,
+  type SendOptions,
+  type SendReceiveOptions,
+  type Source,
+  type TypedArray,
+  type WaitOptions,
+} from './mesh.ts'

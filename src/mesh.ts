@@ -2,6 +2,24 @@
 import { type ConnectOptions, Mesh } from './mesh/client.ts'
 import type { RunningNode, UpOptions } from './mesh/up-options.ts'
 
+export type { TypedArray } from '../node/groups/datatypes.ts'
+export type {
+  Gathered,
+  Group,
+  Into,
+  Message,
+  MessageStatus,
+  ReceiveOptions,
+  ReduceOptions,
+  RootOptions,
+  SendOptions,
+  SendReceiveOptions,
+  Source,
+} from '../node/groups/group.ts'
+export { GroupError, type GroupErrorCode } from '../node/groups/group-error.ts'
+export type { Combine, Operation } from '../node/groups/operations.ts'
+export type { Request, WaitOptions } from '../node/groups/wait.ts'
+
 /**
  * A connection to the mesh through this machine's node. Rejects with Unreachable when no node runs here. Close it at
  * the end: an open connection keeps the program alive.

@@ -142,6 +142,8 @@ export const failureInfoSchema = z.object({
    */
   reason: z.string().max(64).optional(),
   message: z.string().max(4096),
+  /** Of a gang of functions: which member's call failed, from 0. */
+  rank: z.number().int().min(0).optional(),
 })
 export type FailureInfo = z.infer<typeof failureInfoSchema>
 

@@ -3,7 +3,9 @@ import type { MeshStatus } from '../../protocols/control.ts'
 import type { LocalStatus } from '../../protocols/local.ts'
 import type { Mesh as Client } from '../mesh/client.ts'
 import type { JobChange } from '../mesh/watch.ts'
+import type { Group } from '../mesh.ts'
 import { Blobs } from './blobs.ts'
+import type { GroupOptions } from './group/options.ts'
 import { Groups } from './groups.ts'
 import { Jobs } from './jobs.ts'
 import { Machines } from './machines.ts'
@@ -149,6 +151,26 @@ export class Mesh implements AsyncDisposable {
   ): AsyncGenerator<unknown, void, undefined> {
     const { mapInputs } = await import('./map/map.ts')
     yield* mapInputs(this.#client, work, inputs, options)
+  }
+
+  /**
+   * Calls a function on so many nodes at once, each with its {@link Group} before the arguments, and gives what all of them
+   * returned, by rank. Functions, arguments and results are as with {@link Mesh.map}. The members start together or not at all;
+   * where one is lost, all are ended and tried again as one. Unless the options name a pool, one is made for the group, and
+   * deleted with its end.
+   *
+   *     const sums = await mesh.group(4, (group, n) => group.allreduce(n * group.rank, 'sum'), 10)   // [60, 60, 60, 60]
+   *
+   * @throws {@link MemberError} with what a member threw and its rank; {@link MeshError} `InvalidPropertyValue` for a function,
+   *   an argument or a pool that will not do, `PoolNotFound`, `JobExists`; with an aborted signal its reason
+   */
+  async group<A extends unknown[], R>(
+    size: number | GroupOptions,
+    work: ((group: Group, ...args: A) => R) | RemoteFunction<(group: Group, ...args: A) => R>,
+    ...args: A
+  ): Promise<Awaited<R>[]> {
+    const { runGroup } = await import('./group/group.ts')
+    return (await runGroup(this.#client, size, work, args)) as Awaited<R>[]
   }
 
   /**

@@ -44,17 +44,18 @@ export class OwnJob {
     this.#signal = signal
   }
 
-  /** Rejects with JobExists for a name that is taken; a made-up one is new. */
+  /** Rejects with JobExists for a name that is taken; a made-up one is new. `ownPoolId`: of a pool that is to be made for it. */
   static async create(
     client: Client,
-    kind: 'run' | 'map',
+    kind: 'run' | 'map' | 'group',
     options: TaskOptions,
     retentionTimeMs: number | undefined,
     signal: AbortSignal,
+    ownPoolId?: string,
   ): Promise<OwnJob> {
-    const { jobId: id = madeUpId(kind), poolId, priority } = options
+    const { jobId: id = madeUpId(kind), poolId = ownPoolId, priority } = options
     // A task of a pool that does not exist would wait for it for ever.
-    if (poolId !== undefined) await client.control.call('getPool', { poolId }, { signal })
+    if (options.poolId !== undefined) await client.control.call('getPool', { poolId: options.poolId }, { signal })
     try {
       await client.control.call('addJob', { id, poolId, priority, retentionTimeMs }, { signal, persist: true })
     } catch (error) {
@@ -119,7 +120,7 @@ export function taskOf(options: TaskOptions, own: Omit<TaskSpecInput, 'env'>, in
 }
 
 /** Sorts by time in lists, and is not made up twice. */
-function madeUpId(kind: string): string {
+export function madeUpId(kind: string): string {
   const now = new Date()
     .toISOString()
     .replaceAll(/[-:]|\..*/g, '')

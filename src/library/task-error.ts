@@ -53,6 +53,21 @@ export class MapError extends TaskError {
   }
 }
 
+/** A call of {@link Mesh.group} failed: a {@link TaskError} that knows whose function it was. */
+export class MemberError extends TaskError {
+  override readonly name: string = 'MemberError'
+  /** Of the member that failed; absent where it was none of them (no node, a time limit, a job that was ended). */
+  readonly rank: number | undefined
+
+  constructor(task: FailedTask & { isText?: boolean }) {
+    const { failureInfo, threadError, jobId, taskId } = task
+    const who = failureInfo?.rank === undefined ? 'The group failed' : `Rank ${failureInfo.rank} of the group failed`
+    const advice = task.isText === true && isMissingName({ jobId, taskId, threadError }) ? outsideAdvice : ''
+    super(task, `${who}: ${reasonOf(task)}${advice} (task ${jobId}/${taskId})`)
+    this.rank = failureInfo?.rank
+  }
+}
+
 /** Names that no reading of the text finds: in eval, or behind a typeof. */
 const outsideAdvice =
   '. If it is defined outside of the function: only its own source text is sent. Pass what it needs as a part of each input, or use remoteModule().'

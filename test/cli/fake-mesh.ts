@@ -291,7 +291,7 @@ export class FakeMesh implements FakeBlobs {
     this.#maybeEnd(jobId)
   }
 
-  /** Calls the function of a thread task, in this process. */
+  /** Calls the function of a thread task, in this process; of a gang as each of its members, which share nothing. */
   async #call(task: FakeTask, { module, name, export: exported, args }: ThreadTask): Promise<void> {
     const path = join(this.#root, module, name)
     // Another task may be reading it.
@@ -299,7 +299,10 @@ export class FakeMesh implements FakeBlobs {
     try {
       const loaded = (await import(path)) as Record<string, (...args: unknown[]) => unknown>
       const bytes = args === undefined ? undefined : 'bytes' in args ? args.bytes : this.blobs.get(args.blob)!
-      const result = serialize(await loaded[exported]!(...(bytes === undefined ? [] : (deserialize(bytes) as unknown[]))))
+      const given = bytes === undefined ? [] : (deserialize(bytes) as unknown[])
+      const size = task.spec.multiInstanceSettings?.numberOfInstances
+      const members = Array.from({ length: size ?? 0 }, (_, rank) => loaded[exported]!({ rank, size }, ...given))
+      const result = serialize(await (size === undefined ? loaded[exported]!(...given) : Promise.all(members)))
       task.exitCode = 0
       task.threadResult =
         result.length <= maxInlineValueBytes ? { bytes: new Uint8Array(result) } : { blob: this.addBlob(result), size: result.length }

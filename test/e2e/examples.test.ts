@@ -80,6 +80,24 @@ it.concurrent('array.ts adds many tasks at once', async () => {
   expect(lines).toEqual(['200 tasks, 0001 to 0200', '199 succeeded, 1 failed', '0066: test 66 -ne 66'])
 })
 
+it.concurrent('heat.ts computes on four nodes what one computes, bit for bit, and shows it', async () => {
+  const lines = (await example('heat.ts', '300')).trimEnd().split('\n')
+  expect(lines).toHaveLength(24 + 2)
+  // Warm in the middle of the picture, cold to its right.
+  expect(lines[9]).toMatch(/^[-=]+.*%.*[:.]+$/)
+  expect(lines.at(-2)).toMatch(/^after 300 steps: the largest change of a cell in the last one is 0\.\d+ degrees$/)
+  expect(lines.at(-1)).toBe('four nodes and one node: the same bits')
+})
+
+it.concurrent('training.ts has the loss fall, and the same weights on all nodes', async () => {
+  const lines = (await example('training.ts', '200')).trimEnd().split('\n')
+  expect(lines[0]).toBe('epoch    loss  right')
+  const losses = lines.slice(1, 4).map((line) => Number(line.split(/\s+/)[2]))
+  expect(losses).toEqual(losses.toSorted((a, b) => b - a))
+  expect(losses[2]).toBeLessThan(losses[0]! / 2)
+  expect(lines.at(-1)).toBe('weights on 4 ranks: all the same')
+})
+
 it.concurrent('submit.ts needs no node, only a token', async () => {
   const token = await lab.invite(node, '--role', 'submitter')
   expect(await example('submit.ts', token)).toMatch(/^founder lends \d+ cores?\nhello from \w+\n$/)
@@ -103,6 +121,8 @@ it.concurrent('the example in the comment of the package runs as it stands', asy
 })
 
 it('no example is left out', () => {
-  const programs = readdirSync(examples).filter((name) => name.endsWith('.ts') && name !== 'primes.ts')
+  // What others send to the mesh.
+  const modules = ['primes.ts', 'plate.ts', 'network.ts']
+  const programs = readdirSync(examples).filter((name) => name.endsWith('.ts') && !modules.includes(name))
   expect([...ran].toSorted()).toEqual(programs.toSorted())
 })

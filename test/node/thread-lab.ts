@@ -8,7 +8,7 @@ import type { TaskLimits } from '../../node/executors/limits.ts'
 import { processIds } from '../../node/executors/proc.ts'
 import { argsFileName } from '../../node/executors/threads/messages.ts'
 import { startThreads, type ThreadsOptions } from '../../node/executors/threads/threads.ts'
-import type { Called, MemoryLimit, Owner, Seat, TaskPaths, ThreadExecutor } from '../../node/ports.ts'
+import type { Called, GangMember, MemoryLimit, Owner, Seat, TaskPaths, ThreadExecutor } from '../../node/ports.ts'
 import type { IsolationTier } from '../../protocols/model/machine.ts'
 import type { ResourceFile } from '../../protocols/model/task.ts'
 import { threadTaskSchema } from '../../protocols/model/thread-task.ts'
@@ -25,6 +25,7 @@ export interface CallOptions {
   memory?: MemoryLimit
   env?: Record<string, string>
   signal?: AbortSignal
+  gang?: GangMember
   onStart?: () => void
   /** The task's directory is there. */
   placed?: (paths: TaskPaths) => void
@@ -133,6 +134,7 @@ export class ThreadLab {
           env: { AZ_BATCH_TASK_DIR: paths.taskDir, AZ_BATCH_TASK_WORKING_DIR: paths.wd, ...env },
           heapMiB,
           memory: options.memory,
+          gang: options.gang,
         },
         signal,
         options.onStart,

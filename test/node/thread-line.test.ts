@@ -5,6 +5,7 @@ import type { Piscina } from 'piscina'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { Line } from '../../node/executors/threads/line.ts'
 import type { FromChild, Served, ToThread } from '../../node/executors/threads/messages.ts'
+import { Broker } from '../../node/groups/links/broker.ts'
 
 /** Turns of the loop after which what was posted has come. */
 const turns = 20
@@ -68,6 +69,7 @@ beforeEach(() => {
     setup: { line: 1, file: '/m.mjs', module: 'm.mjs', export: 'default', heapMiB: 64, jobDir: '/', env: {} },
     pool: pool as unknown as Piscina,
     states: new Int32Array(new SharedArrayBuffer(4 * 64)),
+    broker: new Broker(),
     say: (message) => said.push(message),
     broken: async () => ({ how: 'exited', code: 1 }),
   })

@@ -7,7 +7,7 @@ import type { z } from 'zod'
 import type { Ended, Lane, MemoryLimit, StartRequest } from '../../ports.ts'
 import { readTail } from '../../post-mortem.ts'
 import { Channel } from './channel.ts'
-import { type Answer, type Call, type LineSetup, maxCallId, type ToChild } from './messages.ts'
+import { type Answer, type Call, type LineSetup, maxCallId, type Rallied, type ToChild } from './messages.ts'
 import type { Program } from './program.ts'
 import { fromChildSchema } from './replies.ts'
 
@@ -41,6 +41,8 @@ export interface CallEvents {
   crashed(crash: Crash | Error): void
   /** Makes its directory; throws when that cannot be. */
   place(): void
+  /** A member of a gang is ready to meet the others. */
+  rally?(card: Uint8Array): void
 }
 
 export interface ChildSetup {
@@ -71,6 +73,9 @@ export interface ChildLine {
   takeBack(ids: readonly number[]): void
   /** Ends a call, with its thread if it has begun: it is answered so. */
   stop(id: number): void
+  /** All members of the call's gang have come; another one is gone. */
+  rallied(id: number, rally: Rallied): void
+  parted(id: number, rank: number, why: string): void
   close(): void
 }
 
@@ -160,6 +165,8 @@ export class Child {
       add: (calls) => this.#add(line, calls),
       takeBack: (ids) => this.#tell({ back: [...ids], line }, true),
       stop: (id) => this.#stopCall(line, id),
+      rallied: (rallied, rally) => this.#tell({ rallied, line, rally }, true),
+      parted: (parted, rank, why) => this.#tell({ parted, line, rank, why }, true),
       close: () => this.#tell({ close: line }),
     }
   }
@@ -209,6 +216,7 @@ export class Child {
       const call = this.#outstanding.get(data.began)
       call?.events.began(within(data.at, call.handedAt, Date.now()))
     } else if ('returned' in data) for (const id of data.returned) this.#forget(id)?.events.returned()
+    else if ('rally' in data) this.#outstanding.get(data.rally)?.events.rally?.(data.card)
     else this.#place(data.place)
   }
 

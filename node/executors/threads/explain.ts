@@ -1,8 +1,8 @@
 /** What came of a call, in the words of a task's outcome. */
 import type { FailureInfo } from '../../../protocols/model/task.ts'
-import { type Called, type MemoryLimit, TaskFailure } from '../../ports.ts'
+import { type Called, type CallRequest, TaskFailure } from '../../ports.ts'
 import type { Crash } from './child.ts'
-import { type Answer, type LineSetup, resultFileName } from './messages.ts'
+import { type Answer, resultFileName } from './messages.ts'
 
 /** What a program has that was ended by SIGKILL. */
 const killedExitCode = 128 + 9
@@ -13,9 +13,12 @@ interface Times {
   endTime: number
 }
 
-export function calledBy(answer: Answer, { heapMiB }: Pick<LineSetup, 'heapMiB'>, times: Times): Called {
+/** What was called. */
+export type Of = Pick<CallRequest, 'heapMiB' | 'memory' | 'gang'>
+
+export function calledBy(answer: Answer, { heapMiB, gang }: Of, times: Times): Called {
   const failed = (exitCode: number, code: FailureInfo['code'], message: string): Called => {
-    const failureInfo: FailureInfo = { category: 'usererror', code, message: message.slice(0, maxMessageChars) }
+    const failureInfo: FailureInfo = { category: 'usererror', code, message: message.slice(0, maxMessageChars), ...rankOf(gang) }
     return { ...times, exitCode, killed: false, failureInfo }
   }
   switch (answer.how) {
@@ -23,8 +26,11 @@ export function calledBy(answer: Answer, { heapMiB }: Pick<LineSetup, 'heapMiB'>
       const value = answer.value === undefined ? { file: resultFileName } : { bytes: answer.value }
       return { ...times, exitCode: 0, killed: false, value }
     }
+    case 'gathered':
+      return { ...times, exitCode: 0, killed: false }
     case 'threw': {
       const { error } = answer
+      if (answer.after === 'loss') throw memberLost(`${error.name}: ${error.message}`, gang)
       return { ...failed(1, 'ThreadFailed', `${error.name}: ${error.message}`), error }
     }
     case 'exited':
@@ -41,11 +47,7 @@ export function calledBy(answer: Answer, { heapMiB }: Pick<LineSetup, 'heapMiB'>
 }
 
 /** The child ended under its calls: the only one did it; of several nobody knows which. Throws for those. */
-export function crashedBy(
-  { ended, calls, isSure, lastWords }: Crash,
-  { heapMiB, memory }: Pick<LineSetup, 'heapMiB'> & { memory?: MemoryLimit | undefined },
-  times: Times,
-): Called {
+export function crashedBy({ ended, calls, isSure, lastWords }: Crash, { heapMiB, memory, gang }: Of, times: Times): Called {
   const { exitCode } = ended
   const how = `exit code ${exitCode}${exitCode > 128 ? `, signal ${exitCode - 128}` : ''}`
   if (!isSure) {
@@ -65,8 +67,19 @@ export function crashedBy(
     category: 'usererror',
     code: isMemory ? 'ThreadOutOfMemory' : 'ThreadEnded',
     message: message.slice(0, maxMessageChars),
+    ...rankOf(gang),
   }
   return { ...times, exitCode: isMemory ? killedExitCode : exitCode, killed: false, failureInfo }
+}
+
+function rankOf(gang: Of['gang']): Pick<FailureInfo, 'rank'> {
+  return gang === undefined ? {} : { rank: gang.rank }
+}
+
+/** Nobody who knows more has said why: the gang is tried again, as after a lost machine (M1, C1). */
+function memberLost(said: string, gang: Of['gang']): TaskFailure {
+  const message = `A member of the group was out of reach for rank ${gang?.rank}. ${said}`.slice(0, maxMessageChars)
+  return new TaskFailure({ category: 'servererror', code: 'MachineLost', reason: 'MemberLost', message })
 }
 
 function outOfMemory(heapMiB: number): string {

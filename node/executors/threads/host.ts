@@ -11,12 +11,13 @@ import { join } from 'node:path'
 import { setFlagsFromString } from 'node:v8'
 import type { Worker } from 'node:worker_threads'
 import { Piscina } from 'piscina'
+import { Broker } from '../../groups/links/broker.ts'
 import { pathsIn } from '../../task-paths.ts'
 import { Channel } from './channel.ts'
 import { watchHeaps } from './heap-watch.ts'
 import { Line } from './line.ts'
 import { type Answer, answersFd, type Call, callsFd, type FromChild, type LineSetup, maxCalls, type ToChild } from './messages.ts'
-import { thrownOf } from './thrown.ts'
+import { blameOf, thrownOf } from './thrown.ts'
 
 /** An idle thread ends after this: it holds some 10 MB. */
 const idleThreadMs = 10_000
@@ -48,6 +49,7 @@ const lines = new Map<number, Line>()
 /** Lines that were closed, with their threads. */
 const resting: Resting[] = []
 const states = new Int32Array(new SharedArrayBuffer(maxCalls * Int32Array.BYTES_PER_ELEMENT))
+const broker = new Broker()
 let looking: NodeJS.Timeout | undefined
 
 const channel = new Channel(
@@ -76,6 +78,8 @@ function told(message: ToChild): void {
     lookLater()
   } else if ('back' in message) line.giveBack(message.back)
   else if ('placed' in message) line.placed(message.placed, message.problem)
+  else if ('rallied' in message) line.rallied(message.rallied, message.rally)
+  else if ('parted' in message) line.parted(message.parted, message.rank, message.why)
   else void line.stop(message.end)
 }
 
@@ -87,7 +91,8 @@ function open(setup: LineSetup): void {
     lines.set(setup.line, rested.line)
     return
   }
-  const line: Line = new Line({ setup, pool: poolOf(setup.heapMiB), states, say, broken: (call, error) => broken(line, call, error) })
+  const pool = poolOf(setup.heapMiB)
+  const line: Line = new Line({ setup, pool, states, broker, say, broken: (call, error) => broken(line, call, error) })
   lines.set(setup.line, line)
 }
 
@@ -152,7 +157,8 @@ async function broken(line: Line, call: Call, error: unknown): Promise<Answer> {
   } catch {
     // The answer says it as well.
   }
-  return { how: 'threw', error: thrown }
+  const after = call.gang === undefined ? undefined : blameOf(error)
+  return { how: 'threw', error: thrown, ...(after === undefined ? {} : { after }) }
 }
 
 function poolOf(heapMiB: number): Piscina {

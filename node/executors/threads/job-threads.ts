@@ -17,7 +17,9 @@ import {
   TaskFailure,
 } from '../../ports.ts'
 import { type CallEvents, Child, type ChildLine } from './child.ts'
-import { calledBy, crashedBy } from './explain.ts'
+import { calledBy, crashedBy, type Of } from './explain.ts'
+import { GangCall } from './gang-call.ts'
+import type { Rallied } from './messages.ts'
 import type { Program } from './program.ts'
 
 /** Longer than the gaps within a job, short enough to give memory back; as lanes have it. */
@@ -35,6 +37,8 @@ export interface ThreadsOptions {
   sharedDir: string
   /** A child without calls for so long is ended. Default 60 s. */
   idleMs?: number
+  /** How long a member of a gang that failed because of another one lets that say so first. Default: gang-call.ts. */
+  otherSaysMs?: number
   /** The Node binary; default the one that runs the node. */
   node?: string
 }
@@ -175,26 +179,32 @@ export class JobThreads {
 
   async #call(place: Place, request: CallRequest, signal: AbortSignal, onStart?: (startTime: number) => void): Promise<Called> {
     const { thread, paths, env, heapMiB, memory } = request
+    const gang = request.gang === undefined ? undefined : new GangCall(request.gang, signal, this.#options.otherSaysMs)
     const line = await this.#line(place, { thread, heapMiB, memory, env, jobDir: dirname(paths.taskDir) }, signal)
     const startTime = Date.now()
     const stopped = (): Called => calledBy({ how: 'ended' }, request, { startTime, endTime: Date.now() })
     if (signal.aborted) return stopped()
     const { promise, resolve, reject } = Promise.withResolvers<Called>()
     const args = thread.args === undefined ? {} : 'bytes' in thread.args ? { args: thread.args.bytes } : { argsInFile: true as const }
-    const call = { dir: basename(paths.taskDir), placed: true as const, ...args }
-    const events = this.#events(request, {
+    const call = { dir: basename(paths.taskDir), placed: true as const, ...args, ...(gang === undefined ? {} : { gang: gang.facts }) }
+    const own = this.#events(request, {
       began: () => {},
       ended: resolve,
       returned: () => reject(new Error('The process of the function was ended.')),
       failed: (error) => (signal.aborted ? resolve(stopped()) : reject(error)),
       place: () => {},
     })
-    const [id] = line.add([{ call, events }])
+    const tell = {
+      rallied: (rally: Rallied) => line.rallied(id, rally),
+      parted: (rank: number, why: string) => line.parted(id, rank, why),
+      stop: () => line.stop(id),
+    }
+    const id = line.add([{ call, events: gang?.events(own, tell) ?? own }])[0]!
     onStart?.(startTime)
-    const onAbort = () => line.stop(id!)
+    const onAbort = tell.stop
     signal.addEventListener('abort', onAbort, { once: true })
     try {
-      return await promise
+      return await (gang?.settled(promise) ?? promise)
     } finally {
       signal.removeEventListener('abort', onAbort)
       line.close()
@@ -255,30 +265,30 @@ export class JobThreads {
   }
 
   /** What the child says of a call, in the words of its outcome. */
-  #events(
-    of: Pick<CallRequest, 'heapMiB' | 'memory'>,
-    call: Pick<SeriesCall, 'began' | 'ended' | 'returned' | 'failed' | 'place'>,
-  ): CallEvents {
+  #events(of: Of, call: Pick<SeriesCall, 'began' | 'ended' | 'returned' | 'failed' | 'place'>): CallEvents {
     let startTime = Date.now()
+    const tell = (how: () => Called) => {
+      let called: Called
+      try {
+        called = how()
+      } catch (error) {
+        return call.failed(error)
+      }
+      call.ended(called)
+    }
     return {
       began: (at) => {
         startTime = at
         call.began(at)
       },
-      answered: (answer, times) => call.ended(calledBy(answer, of, times)),
+      answered: (answer, times) => tell(() => calledBy(answer, of, times)),
       returned: () => call.returned(),
       crashed: (crash) => {
         if (crash instanceof Error) return call.failed(crash)
         // The node itself ended it: its job is over, or the child was stuck.
         if (crash.ended.killed) return call.failed(new Error('The process of the function was ended by the node.'))
         if (!crash.isSure) this.#apart = true
-        let called: Called
-        try {
-          called = crashedBy(crash, of, { startTime, endTime: Date.now() })
-        } catch (error) {
-          return call.failed(error)
-        }
-        call.ended(called)
+        tell(() => crashedBy(crash, of, { startTime, endTime: Date.now() }))
       },
       place: () => call.place(),
     }

@@ -6,7 +6,8 @@
 import { EventEmitter, once } from 'node:events'
 import { MessageChannel, type MessagePort, receiveMessageOnPort, type Worker } from 'node:worker_threads'
 import type { Piscina } from 'piscina'
-import type { Answer, Call, FromChild, FromThread, LineSetup, Served, ToThread } from './messages.ts'
+import type { Broker } from '../../groups/links/broker.ts'
+import type { Answer, Call, FromChild, FromThread, LineSetup, Rallied, Served, ToThread } from './messages.ts'
 
 /** A call that takes longer is said to have begun. */
 const sayAfterMs = 5
@@ -18,6 +19,8 @@ export interface LineParts {
   pool: Piscina
   /** Which calls have begun ({@link Served}); of the whole child. */
   states: Int32Array
+  /** Brings members of a gang together whose threads are in this process. */
+  broker: Pick<Broker, 'port'>
   say: (message: FromChild, urgent?: boolean) => void
   /** A thread ended under a call by itself: how that is to be answered. */
   broken(call: Call, error: unknown): Promise<Answer>
@@ -58,7 +61,10 @@ export class Line {
   #give(calls: readonly Call[]): void {
     if (calls.length === 0 || this.#isEnding) return
     this.#thread ??= this.#start()
-    this.#thread.port.postMessage({ calls: [...calls] } satisfies ToThread)
+    const told: ToThread = { calls: [...calls] }
+    if (calls[0]!.gang === undefined) return this.#thread.port.postMessage(told)
+    const broker = this.#parts.broker.port()
+    this.#thread.port.postMessage({ ...told, broker } satisfies ToThread, [broker])
   }
 
   #start(): Thread {
@@ -114,6 +120,7 @@ export class Line {
 
   #heard(said: FromThread): void {
     if ('place' in said) return void this.place(said.place).then((problem) => this.#setPlaced(problem))
+    if ('rally' in said) return this.#parts.say(said, true)
     const { id, answer, began, ended, last } = said
     if (!this.#forget(id)) return
     if (last) void this.#end(id, { how: answer, began, ended })
@@ -124,6 +131,16 @@ export class Line {
     const at = this.#calls.findIndex((call) => call.id === id)
     if (at >= 0) this.#calls.splice(at, 1)
     return at >= 0
+  }
+
+  /** All members of the call's gang have come. */
+  rallied(id: number, rally: Rallied): void {
+    this.#thread?.port.postMessage({ rallied: id, rally } satisfies ToThread)
+  }
+
+  /** Another member of the call's gang is gone. */
+  parted(id: number, rank: number, why: string): void {
+    this.#thread?.port.postMessage({ parted: id, rank, why } satisfies ToThread)
   }
 
   #setPlaced(problem: string | undefined): void {

@@ -41,6 +41,23 @@ export interface LineSetup {
   common?: EnvironmentSettings
 }
 
+/** The gang that a call is a member of: its function gets a group first (member.ts). */
+export interface GangFacts {
+  rank: number
+  /** IP address where the others reach this machine; empty if it has said none. */
+  address: string
+}
+
+/** All members of a gang have come together (gangs/membership.ts). */
+export interface Rallied {
+  /** What each brought along, by rank. */
+  cards: readonly Uint8Array[]
+  key: Uint8Array
+}
+
+/** What a member may bring along. */
+export const maxCardBytes = 4096
+
 /** One call of the line's function. */
 export interface Call {
   /** From 1 to {@link maxCallId}, and among the last {@link maxCalls} no other's. */
@@ -54,6 +71,7 @@ export interface Call {
   placed?: true
   /** Whose environment it has; absent when all of it is the line's. */
   own?: { taskId: string; settings?: EnvironmentSettings }
+  gang?: GangFacts
 }
 
 export type ToChild =
@@ -65,6 +83,10 @@ export type ToChild =
   | { end: number; line: number }
   /** The directory of the call is there, or could not be made. */
   | { placed: number; line: number; problem?: string }
+  /** All members of the call's gang have come. */
+  | { rallied: number; line: number; rally: Rallied }
+  /** Another member of the call's gang is gone. */
+  | { parted: number; line: number; rank: number; why: string }
   | { close: number }
 
 /** What was thrown, as far as it can be said. */
@@ -75,12 +97,14 @@ export interface Thrown {
 }
 
 /**
- * How a call went: it returned (its serialised value, or the size of the value in `.result`), it threw, it ended its
- * thread (process.exit), its heap was full, or it was ended as the node asked.
+ * How a call went: it returned (its serialised value, or the size of the value in `.result`; what members of a gang
+ * returned is with their primary), it threw, it ended its thread (process.exit), its heap was full, or it was ended as the
+ * node asked. `after` says of a member that threw what had happened to another one before, which is the reason as a rule.
  */
 export type Answer =
   | { how: 'returned'; value?: Uint8Array; size?: number }
-  | { how: 'threw'; error: Thrown }
+  | { how: 'gathered' }
+  | { how: 'threw'; error: Thrown; after?: 'loss' | 'failure' }
   | { how: 'exited'; code: number }
   | { how: 'memory' }
   | { how: 'ended' }
@@ -94,12 +118,20 @@ export type FromChild =
   | { returned: number[] }
   /** The function looks for its directory, and waits for it. */
   | { place: number }
+  /** A member of a gang is ready to meet the others. */
+  | { rally: number; card: Uint8Array }
 
 /** What a thread says of its calls, and is told, through a port of its line's. */
-export type ToThread = { setup: LineSetup } | { calls: Call[] } | { close: true }
+export type ToThread =
+  | { setup: LineSetup }
+  /** `broker`: a MessagePort for a member of a gang, which then is the only call (groups/links/broker.ts). */
+  | { calls: Call[]; broker?: unknown }
+  | { close: true }
+  | { rallied: number; rally: Rallied }
+  | { parted: number; rank: number; why: string }
 export type FromThread =
   /** `last`: something is left of it, so that the thread has to be ended. */
-  { id: number; answer: Answer; began: number; ended: number; last: boolean } | { place: number }
+  { id: number; answer: Answer; began: number; ended: number; last: boolean } | { place: number } | { rally: number; card: Uint8Array }
 
 /**
  * What a line and its thread share. In `states`, at a call's id modulo the length: the id until it begins, then its

@@ -13,12 +13,14 @@ import { fileURLToPath } from 'node:url'
 const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js'
 /** All that host.ts and thread.ts import (test/node/threads: it runs from its copy). */
 const sources = [
-  ...['host', 'line', 'thread', 'messages', 'channel', 'thrown', 'heap-watch', 'function-environment'].map(
+  ...['host', 'line', 'thread', 'messages', 'channel', 'thrown', 'heap-watch', 'function-environment', 'member', 'parting-link'].map(
     (name) => `node/executors/threads/${name}.${extension}`,
   ),
   ...['environment', 'task-paths'].map((name) => `node/${name}.${extension}`),
   ...['framing', 'codec'].map((name) => `protocols/${name}.${extension}`),
 ]
+/** Of these all files: what a group consists of. */
+const sourceDirs = ['node/groups', 'node/groups/collectives', 'node/groups/links']
 const packages = ['piscina', '@msgpack/msgpack']
 
 export interface Program {
@@ -46,7 +48,8 @@ export async function copyProgram(dir: string): Promise<Program> {
   await rm(dir, { recursive: true, force: true })
   await makeOpen(dir)
   const root = fileURLToPath(new URL('../../..', import.meta.url))
-  for (const source of sources) {
+  const groups = await Promise.all(sourceDirs.map(async (path) => (await readdir(join(root, path))).map((name) => `${path}/${name}`)))
+  for (const source of [...sources, ...groups.flat().filter((path) => path.endsWith(`.${extension}`))]) {
     await makeOpen(join(dir, dirname(source)), dir)
     await copyOpen(join(root, source), join(dir, source))
   }

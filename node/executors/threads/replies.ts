@@ -2,7 +2,7 @@
 import { z } from 'zod'
 import { bytesUpTo } from '../../../protocols/bytes.ts'
 import { maxInlineValueBytes, threadErrorSchema } from '../../../protocols/model/thread-task.ts'
-import { maxCalls } from './messages.ts'
+import { maxCalls, maxCardBytes } from './messages.ts'
 
 const answerSchema = z.discriminatedUnion('how', [
   z.object({
@@ -10,7 +10,8 @@ const answerSchema = z.discriminatedUnion('how', [
     value: bytesUpTo(maxInlineValueBytes).optional(),
     size: z.number().int().min(0).optional(),
   }),
-  z.object({ how: z.literal('threw'), error: threadErrorSchema }),
+  z.object({ how: z.literal('gathered') }),
+  z.object({ how: z.literal('threw'), error: threadErrorSchema, after: z.enum(['loss', 'failure']).optional() }),
   z.object({ how: z.literal('exited'), code: z.number().int().min(0).max(255) }),
   z.object({ how: z.literal('memory') }),
   z.object({ how: z.literal('ended') }),
@@ -24,5 +25,6 @@ export const fromChildSchema = z.union([
   z.object({ began: id, at: time }),
   z.object({ returned: z.array(id).max(maxCalls) }),
   z.object({ place: id }),
+  z.object({ rally: id, card: bytesUpTo(maxCardBytes) }),
   z.object({ ready: z.literal(true) }),
 ])

@@ -18,17 +18,19 @@ import { ownEnvironment } from '../../environment.ts'
 import type { TaskPaths } from '../../ports.ts'
 import { pathsIn } from '../../task-paths.ts'
 import { replaceEnvironment, setEnvironment } from './function-environment.ts'
+import type { Member } from './member.ts'
 import {
   type Answer,
   argsFileName,
   type Call,
   type FromThread,
   type LineSetup,
+  type Rallied,
   resultFileName,
   type Served,
   type ToThread,
 } from './messages.ts'
-import { thrownOf } from './thrown.ts'
+import { blameOf, thrownOf } from './thrown.ts'
 
 /** A larger value goes through a file, past the node's memory (protocols/model/thread-task.ts: maxInlineValueBytes). */
 const maxValueBytes = 64 << 10
@@ -81,6 +83,7 @@ export default function serve(served: Served): Promise<void> {
     let isBusy = false
     let isClosed = false
     let setup: LineSetup | undefined
+    let broker: MessagePort | undefined
     const next = () => {
       for (; at < calls.length; at += 1) {
         const call = calls[at]!
@@ -98,12 +101,16 @@ export default function serve(served: Served): Promise<void> {
     const begin = async (call: Call) => {
       since[0] = Date.now()
       // What is left of a call that went wrong is ended with its thread. What the last one rejected comes out before the next.
-      if (await run(new Running(served, port, setup!, call))) setImmediate(next)
+      if (await run(new Running(served, port, setup!, call), broker)) setImmediate(next)
     }
     port.on('message', (told: ToThread) => {
+      if ('rallied' in told || 'parted' in told) return current?.hear(told)
       if ('setup' in told) setup = told.setup
       else if ('close' in told) isClosed = true
-      else calls.push(...told.calls)
+      else {
+        calls.push(...told.calls)
+        broker = told.broker as MessagePort | undefined
+      }
       if (isBusy) return
       isBusy = true
       next()
@@ -112,7 +119,7 @@ export default function serve(served: Served): Promise<void> {
 }
 
 /** Calls the function; false if the thread cannot be used again. */
-async function run(call: Running): Promise<boolean> {
+async function run(call: Running, broker: MessagePort | undefined): Promise<boolean> {
   const { setup } = call
   current = call
   setEnvironment(call)
@@ -124,8 +131,7 @@ async function run(call: Running): Promise<boolean> {
     const called = await functionOf(setup)
     const args = call.args()
     before = process.getActiveResourcesInfo().length
-    const result: unknown = await called(...args)
-    answer = call.answer(result)
+    answer = broker === undefined ? call.answer(serialized(await called(...args))) : await call.inGang(broker, called, args)
   } catch (error) {
     const thrown = thrownOf(error, setup.module, setup.file)
     try {
@@ -133,9 +139,9 @@ async function run(call: Running): Promise<boolean> {
     } catch {
       // The answer says it as well.
     }
-    answer = { how: 'threw', error: thrown }
+    answer = { how: 'threw', error: thrown, ...call.blame(error) }
   }
-  const isClean = answer.how === 'returned' && process.getActiveResourcesInfo().length <= before!
+  const isClean = broker === undefined && answer.how === 'returned' && process.getActiveResourcesInfo().length <= before!
   current = undefined
   setEnvironment(undefined)
   call.end(answer, !isClean)
@@ -150,6 +156,10 @@ class Running {
   readonly #port: MessagePort
   readonly #call: Call
   #files: Files | undefined
+  #member: Member | undefined
+  #rallied: PromiseWithResolvers<Rallied> | undefined
+  /** Who was gone before this one was a member. */
+  readonly #lost: { rank: number; why: string }[] = []
 
   constructor(served: Served, port: MessagePort, setup: LineSetup, call: Call) {
     this.setup = setup
@@ -208,16 +218,38 @@ class Running {
     return args
   }
 
-  answer(result: unknown): Answer {
-    let value: Uint8Array
-    try {
-      value = serialize(result)
-    } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error)
-      throw new CallError(
-        `The result cannot be sent: ${reason} Return what the structured clone algorithm takes: no functions, no promises in it.`,
-      )
+  /** Calls the function with its group first; the primary answers with what all members returned. */
+  async inGang(broker: MessagePort, called: Exported, args: unknown[]): Promise<Answer> {
+    const { Member } = await import('./member.ts')
+    const rally = (card: Uint8Array) => {
+      this.#rallied = Promise.withResolvers()
+      this.#say({ rally: this.#call.id, card })
+      return this.#rallied.promise
     }
+    this.#member = await Member.join({ gang: this.#call.gang!, broker, rally })
+    for (const { rank, why } of this.#lost) this.#member.lost(rank, why)
+    const values = await this.#member.part(serialized(await called(this.#member.group, ...args)))
+    const answer: Answer = values === undefined ? { how: 'gathered' } : this.answer(values)
+    // Nothing can go wrong any more that would have the others do it again.
+    await this.#member.leave()
+    return answer
+  }
+
+  /** Of the others of its gang. */
+  hear(told: Extract<ToThread, { rallied: number } | { parted: number }>): void {
+    if ('rallied' in told) return this.#rallied?.resolve(told.rally)
+    const { rank, why } = told
+    if (this.#member === undefined) this.#lost.push({ rank, why })
+    else this.#member.lost(rank, why)
+  }
+
+  /** What had happened to another member before this one threw. */
+  blame(error: unknown): Pick<Extract<Answer, { how: 'threw' }>, 'after'> {
+    const after = this.#member === undefined ? undefined : this.#member.isBereft ? 'loss' : blameOf(error)
+    return after === undefined ? {} : { after }
+  }
+
+  answer(value: Uint8Array): Answer {
     if (value.length <= maxValueBytes) return { how: 'returned', value }
     this.place()
     writeFileSync(join(this.taskDir, resultFileName), value)
@@ -230,6 +262,17 @@ class Running {
       closeSync(this.#files.stderr)
     }
     this.#say({ id: this.#call.id, answer, began: this.#served.since[0]!, ended: Date.now(), last })
+  }
+}
+
+function serialized(result: unknown): Uint8Array {
+  try {
+    return serialize(result)
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error)
+    throw new CallError(
+      `The result cannot be sent: ${reason} Return what the structured clone algorithm takes: no functions, no promises in it.`,
+    )
   }
 }
 

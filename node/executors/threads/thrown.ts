@@ -20,6 +20,12 @@ export function thrownOf(error: unknown, module: string, file: string): Thrown {
   return stack === undefined ? { name, message } : { name, message, stack: stack.slice(0, maxStackChars) }
 }
 
+/** What had happened to another member of the gang, where an operation of its group says that of itself (groups/group-error.ts). */
+export function blameOf(error: unknown): 'loss' | 'failure' | undefined {
+  const code = typeof error === 'object' && error !== null && 'code' in error ? error.code : undefined
+  return code === 'MemberLost' ? 'loss' : code === 'Broken' ? 'failure' : undefined
+}
+
 /** An error of another realm, or one that came from another thread. */
 function isErrorLike(value: unknown): value is Error {
   return typeof value === 'object' && value !== null && 'message' in value && 'stack' in value && typeof value.message === 'string'

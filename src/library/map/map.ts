@@ -27,9 +27,9 @@ const requestsInFlight = 4
 const dayMs = 86_400_000
 
 /** A job that failed is kept so that its tasks can be looked at. */
-const failedRetentionMs = dayMs
+export const failedRetentionMs = dayMs
 
-export type Work<I, R> = ((input: I) => R) | RemoteFunction
+type Work<I, R> = ((input: I) => R) | RemoteFunction
 
 export async function* mapInputs<I, R>(
   client: Client,
@@ -63,9 +63,9 @@ function iteratorOf<I>(inputs: Inputs<I>): Iterator<I> | AsyncIterator<I> | unde
   return source?.[Symbol.asyncIterator]?.() ?? source?.[Symbol.iterator]?.()
 }
 
-function bundleOf<I, R>(work: Work<I, R>): Promise<Bundle> {
+export function bundleOf(work: ((...args: never[]) => unknown) | RemoteFunction): Promise<Bundle> {
   if (typeof work === 'object' && work !== null && 'module' in work) return bundleModule(work.module, work.export)
-  return bundleFunction(work as (input: never) => unknown)
+  return bundleFunction(work as (...args: never[]) => unknown)
 }
 
 class Mapping<I> {

@@ -40,7 +40,7 @@ export type Settled<R> = { status: 'fulfilled'; value: R } | { status: 'rejected
 export type CompletedSettled<I, R> = Settled<R> & { index: number; input: I }
 
 /** A function of a module, which is bundled with all that it imports when it is submitted. See {@link remoteModule}. */
-export interface RemoteFunction<F = (input: never) => unknown> {
+export interface RemoteFunction<F = (...args: never[]) => unknown> {
   /** Path (relative to the current directory) or file URL of the module: `new URL('./work.ts', import.meta.url)`. */
   module: string | URL
   /** Which export; default `default`. */
@@ -49,9 +49,9 @@ export interface RemoteFunction<F = (input: never) => unknown> {
   readonly type?: F
 }
 
-/** The functions of a module, each to be given to {@link Mesh.map}. */
+/** The functions of a module, each to be given to {@link Mesh.map} or {@link Mesh.group}. */
 export type RemoteModule<M> = {
-  readonly [K in keyof M as M[K] extends (input: never) => unknown ? K : never]: RemoteFunction<M[K]>
+  readonly [K in keyof M as M[K] extends (...args: never[]) => unknown ? K : never]: RemoteFunction<M[K]>
 }
 
 /**
