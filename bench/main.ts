@@ -10,6 +10,7 @@ const benches: Record<string, () => Promise<{ bench: Bench }>> = {
   blobs: () => import('./blobs.ts'),
   coordinator: () => import('./coordinator.ts'),
   efficiency: () => import('./efficiency.ts'),
+  groups: () => import('./groups.ts'),
   idle: () => import('./idle.ts'),
   latency: () => import('./latency.ts'),
   peers: () => import('./peers.ts'),
