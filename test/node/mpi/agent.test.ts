@@ -183,7 +183,7 @@ describe('S1: what a task puts in the place of an agent', () => {
     lab.fifo(...names.map((name) => `${name}.out`), ...names.map((name) => `${name}.in`))
     const writers = names.map((name) => {
       const script = `exec 3>${name}.in 4<${name}.out; printf 'h${name}\\ntrue\\0' >&3; cat <&4`
-      return new Promise((resolve) => spawn('sh', ['-c', script], { cwd: lab.dir }).once('close', resolve))
+      return new Promise((resolve) => spawn('sh', ['-c', script], { cwd: lab.dir, stdio: 'ignore' }).once('close', resolve))
     })
     const first: Asked[] = []
     while (first.length < maxLaunches) first.push(await lab.next())
@@ -196,7 +196,7 @@ describe('S1: what a task puts in the place of an agent', () => {
   it('cannot make the node hold more than a request', async (t) => {
     const lab = new AgentLab(t)
     lab.fifo('1.out', '1.in')
-    const writer = spawn('sh', ['-c', 'exec 3>1.in 4<1.out; (head -c 100000000 /dev/zero | tr "\0" x >&3) & exec 3>&-; cat <&4'], {
+    const writer = spawn('sh', ['-c', 'exec 3>1.in 4<1.out; (head -c 100000000 /dev/zero | tr "\\0" x >&3) & exec 3>&-; cat <&4'], {
       cwd: lab.dir,
     })
     let said = ''
