@@ -64,6 +64,8 @@ export interface TaskFacts {
   gang?: Grant['gang']
   /** AZ_BATCH_TASK_SHARED_DIR of a gang; its task directory if absent. */
   sharedDir?: string | undefined
+  /** What a member of a gang has for mpirun (mpi/preset.ts). */
+  mpi?: Readonly<Environment> | undefined
 }
 
 /** The whole environment of one task: what it shares with others of its job on the node, and its own on top. */
@@ -87,6 +89,7 @@ export function ownEnvironment(job: Pick<JobFacts, 'commonEnvironmentSettings'>,
     AZ_BATCH_TASK_DIR: task.paths.taskDir,
     AZ_BATCH_TASK_WORKING_DIR: task.paths.wd,
   }
+  Object.assign(env, task.mpi)
   if (task.gang !== undefined) Object.assign(env, gangEnvironment(task.gang, task.sharedDir ?? task.paths.taskDir))
   // The job's settings win over what every task has.
   for (const { name } of job.commonEnvironmentSettings ?? []) delete env[name]

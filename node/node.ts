@@ -21,6 +21,8 @@ import { openJournal } from './journal.ts'
 import { type Layout, layoutOf, prepareDataDir, privatePaths } from './layout.ts'
 import type { Membership } from './membership.ts'
 import { type MembershipService, startMembership } from './membership-service.ts'
+import { activeFabrics, installedMpi } from './mpi/detect.ts'
+import { Mpi } from './mpi/mpi.ts'
 import { reachMembers } from './reach-members.ts'
 import { removeTree } from './remove-tree.ts'
 import { freeDiskMiB, lend, measureMachine } from './resources.ts'
@@ -89,6 +91,11 @@ export async function startNode(options: NodeOptions): Promise<MeshNode> {
     for (const close of closers.splice(0).reverse()) await close()
   }
   try {
+    // Beside all else: nothing waits for launchers of MPI to say their version.
+    let equipment: Pick<MachineDescription, 'mpi' | 'fabrics'> = {}
+    void Promise.all([installedMpi(), activeFabrics()]).then(([installed, fabrics]) => {
+      equipment = { mpi: installed, fabrics }
+    })
     const measured = await measureMachine()
     const has = options.overcommit === true ? { ...measured, cores: Math.max(measured.cores, options.lendCpus ?? 0) } : measured
     const capacity: Capacity = lend(has, { cores: options.lendCpus, memoryMiB: options.lendMemoryMiB ?? has.memoryMiB })
@@ -159,6 +166,7 @@ export async function startNode(options: NodeOptions): Promise<MeshNode> {
         ...(executor.limits.memory ? ['memory-limit'] : []),
         ...(executor.limits.processes ? ['process-limit'] : []),
       ],
+      ...equipment,
       addresses: host.addresses().slice(0, 64),
       nodeRootDir: layout.tasks,
     })
@@ -170,9 +178,13 @@ export async function startNode(options: NodeOptions): Promise<MeshNode> {
     closers.push(() => disk.close())
     const gangs = new Gangs({ wire: host, log: logger })
     closers.push(() => gangs.close())
+    const mpi = new Mpi({ wire: host, find: gangs.find, directories, runtimeDir: layout.runtime, log: logger })
+    closers.push(() => mpi.close())
+    gangs.prepare = async (member) => mpi.serve(member)
     const worker = createWorker({
       disk,
       gangs,
+      mpi,
       wire: host,
       meshId: membership.mesh,
       coordinator: membership.founderPeer,

@@ -12,13 +12,14 @@ import { splitCommandLine } from '../protocols/model/command-line.ts'
 import type { FailureInfo, Outcome, OutputEntry, ResourceFile, TaskSpec } from '../protocols/model/task.ts'
 import type { ThreadTask } from '../protocols/model/thread-task.ts'
 import { Limit } from './attempt-limit.ts'
-import { type NodeFacts, sharedLink, taskEnvironment } from './environment.ts'
+import { type NodeFacts, sharedLink, type TaskFacts, taskEnvironment } from './environment.ts'
 import { argsFileName } from './executors/threads/messages.ts'
 import { asMember } from './gangs/function-member.ts'
 import type { Gangs } from './gangs/gangs.ts'
 import { lostFailure } from './gangs/member.ts'
 import type { Gang } from './gangs/membership.ts'
 import { coordinationStderr, runMember } from './gangs/run-member.ts'
+import type { Mpi } from './mpi/mpi.ts'
 import {
   type Called,
   type DiskWatch,
@@ -44,6 +45,8 @@ export interface RunnerParts {
   staging: Staging
   directories: TaskDirectories
   gangs: Gangs
+  /** What mpirun needs on the members of gangs. */
+  mpi?: Pick<Mpi, 'place'>
   disk?: DiskWatch
   /** Milliseconds since 1970. */
   now(): number
@@ -249,23 +252,31 @@ class Run {
   }
 
   /** A member of a gang of command lines (node/gangs/run-member.ts). */
-  #member(lane: Lane, limit: Limit, gang: Gang, command: readonly string[]): Promise<Ended> {
+  async #member(lane: Lane, limit: Limit, gang: Gang, command: readonly string[]): Promise<Ended> {
     const { spec, attempt, job, memory } = this.#work
     const multi = spec.multiInstanceSettings
     const coordination = multi?.coordinationCommandLine === undefined ? undefined : words(multi.coordinationCommandLine)
     const paths = this.#place(lane, limit)
     const stage = (files: readonly ResourceFile[] | undefined, dir: string) => this.#stage(files, dir, lane, limit.signal)
-    return runMember(this.#parts, {
-      ...{ lane, attempt, job, gang, paths, coordination, command, memory, limit },
-      sharedLink: lane.temporaryDir === undefined ? undefined : sharedLink,
-      env: this.#env(paths, lane.temporaryDir === undefined ? undefined : sharedLink),
-      stageCommon: () => stage(multi?.commonResourceFiles, paths.taskDir),
-      stageOwn: () => stage(spec.resourceFiles, paths.wd),
-      started: (startTime) => this.#watcher.started(startTime),
-    })
+    const hasOwnTemporary = lane.temporaryDir !== undefined
+    const link = hasOwnTemporary ? sharedLink : undefined
+    const settings = spec.environmentSettings
+    const mpi = this.#parts.mpi?.place({ attempt, job, settings, gang, paths, owner: lane.owner, hasOwnTemporary })
+    try {
+      return await runMember(this.#parts, {
+        ...{ lane, attempt, job, gang, paths, coordination, command, memory, limit },
+        sharedLink: link,
+        env: this.#env(paths, { sharedDir: link, mpi: mpi?.env }),
+        stageCommon: () => stage(multi?.commonResourceFiles, paths.taskDir),
+        stageOwn: () => stage(spec.resourceFiles, paths.wd),
+        started: (startTime) => this.#watcher.started(startTime),
+      })
+    } finally {
+      mpi?.end()
+    }
   }
 
-  #env(paths: TaskPaths, sharedDir?: string): Record<string, string> {
+  #env(paths: TaskPaths, more: Pick<TaskFacts, 'sharedDir' | 'mpi'> = {}): Record<string, string> {
     const { spec, job, node, gang } = this.#work
     // Beside wd: temporary files go with the task's directory, and no output pattern finds them.
     return taskEnvironment(node, job, {
@@ -274,7 +285,7 @@ class Run {
       tmpDir: paths.taskDir,
       environmentSettings: spec.environmentSettings,
       gang,
-      sharedDir,
+      ...more,
     })
   }
 

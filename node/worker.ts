@@ -57,8 +57,7 @@ class Shell implements Worker {
   readonly #briefs = new Map<number, JobBrief>()
   readonly #refused = new Refused()
   readonly #kept: KeptJobs
-  /** As it described itself at the last connection. */
-  #machine: MachineDescription
+  #machine: MachineDescription // as it described itself at the last connection
   #claims = 0
   #draining = false
   #leaving = false
@@ -193,7 +192,7 @@ class Shell implements Worker {
       for (const unit of [...this.#units.all()])
         if (cutOffTooLong(unit, this.#link.contactAt, now)) this.#end(unit, 'the machine is cut off')
       if (now - this.#link.contactAt > reservationTtlMs) this.#nodes.releaseAll()
-    }
+    } else if (this.#options.machine().mpi !== this.#machine.mpi) this.#link.renew('the MPI of the machine is known now')
     // A want that lapsed opens room.
     if (this.#nodes.ledger.lapse(now)) this.#claimer.poke()
   }

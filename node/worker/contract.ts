@@ -6,6 +6,7 @@ import type { Reservation } from '../../protocols/pools.ts'
 import type { Wire } from '../../protocols/wire.ts'
 import type { Gangs } from '../gangs/gangs.ts'
 import type { Journal } from '../journal.ts'
+import type { Mpi } from '../mpi/mpi.ts'
 import type { DiskWatch, Executor, FindAttempt, Log, Staging, TaskDirectories, ThreadExecutor } from '../ports.ts'
 
 export interface WorkerOptions {
@@ -21,6 +22,7 @@ export interface WorkerOptions {
   staging: Staging
   directories: TaskDirectories
   gangs: Gangs
+  mpi?: Mpi
   /** Watches over the disk; absent: nobody does. */
   disk?: DiskWatch
   /** Its owner watches {@link Journal.broken} and ends the node when a write failed. */
