@@ -36,6 +36,8 @@ const deciders = [
   'coordinator/event-log.ts',
   'node/intake.ts',
   'node/ledger.ts',
+  'node/mpi/agent-script.ts',
+  'node/mpi/preset.ts',
   'src/timeline.ts',
 ]
 

@@ -1,6 +1,6 @@
 /** `batchmesh machine list|show`. */
 import type { Command } from 'commander'
-import type { MachineView } from '../../protocols/model/machine.ts'
+import { type MachineView, type MpiFlavor, mpiFlavorSchema, mpiName } from '../../protocols/model/machine.ts'
 import { type Context, given } from './context.ts'
 import { showBytes, showCapacity, showTime } from './format.ts'
 import type { Column, Fields } from './output.ts'
@@ -80,9 +80,19 @@ function fields(m: MachineView, nodes: string[], explanation: string[]): Fields 
     ['labels', labels(m)],
     ['system', `${m.os} ${m.arch}, Batchmesh ${m.version}`],
     ['isolation', m.isolation],
+    [
+      'MPI',
+      m.mpi?.map(({ flavor, version }) => (isMpi(flavor) ? mpiName({ flavor, version }) : `${flavor} ${version}`)).join(', ') || undefined,
+    ],
+    ['fast network', m.fabrics?.join(', ') || undefined],
     ['running tasks', m.runningTasks],
     ['addresses', m.addresses.join('\n')],
     ['nodes', nodes.join('\n')],
     ['notes', explanation.join('\n')],
   ]
+}
+
+/** A newer machine may have one that this program does not know. */
+function isMpi(flavor: string): flavor is MpiFlavor {
+  return mpiFlavorSchema.safeParse(flavor).success
 }
