@@ -1,3 +1,5 @@
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { until } from '../../support/worker/fake-parts.ts'
 import { processesOf, wildTag } from '../task-lab.ts'
@@ -179,7 +181,7 @@ describe('M1: a gang', () => {
 
 describe('a member that is found by its attempt', () => {
   it('runs programs in its place, beside its own', async () => {
-    const members = lab.start([a, b], { commandLine: sh('until [ -e done ]; do sleep 0.01; done; cat done') })
+    const members = lab.start([a, b], { commandLine: sh('until [ -e done ]; do sleep 0.01; done; cat note') })
     await until(() => members[0]!.said.includes('started'))
     const launch = async (at: number, text: string) => {
       const member = members[at]!.machine.gangs.find(members[at]!.attempt)!
@@ -188,7 +190,8 @@ describe('a member that is found by its attempt', () => {
     }
     expect(await launch(1, 'echo "$greeting $AZ_BATCH_IS_CURRENT_NODE_MASTER"; exit 8')).toBe(8)
     expect(members[1]!.read('launched')).toBe('hello false\n')
-    expect(await launch(0, 'echo from beside >done.new; mv done.new done')).toBe(0)
+    expect(await launch(0, 'echo from beside >note')).toBe(0)
+    writeFileSync(join(members[0]!.machine.gangs.find(members[0]!.attempt)!.paths.wd, 'done'), '')
     expect(await members[0]!.outcome).toMatchObject({ exitCode: 0 })
     expect(members[0]!.read('stdout.txt')).toBe('from beside\n')
     await lab.end(members)
