@@ -40,7 +40,8 @@ export function mpirunWords(request: MpiRequest, { ranks }: Pick<Size, 'ranks'>,
     )
   const tagging = flavor === 'openmpi' ? '--tag-output' : '-prepend-rank'
   return [
-    'mpirun',
+    // Where both are installed, mpirun is mostly Open MPI's; this name MPICH alone has.
+    flavor === 'openmpi' ? 'mpirun' : 'mpiexec.hydra',
     '-n',
     String(ranks),
     ...(isTagged ? [tagging] : []),
