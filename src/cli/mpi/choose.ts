@@ -114,16 +114,20 @@ function named(flavor: string, version: string): string {
 }
 
 function tooFew(groups: readonly Group[], asked: Asked): MeshError {
-  const sentences = groups.map(({ mpi, machines }) => {
+  // Machines with several kinds of MPI are named once.
+  const first = groups[0]!
+  const others = groups.slice(1).filter(({ machines }) => machines.some((machine) => !first.machines.includes(machine)))
+  const told = [first, ...others]
+  const sentences = told.map(({ mpi, machines }) => {
     const names = machines.slice(0, shownNames).map(({ name, capacity }) => `${name} with ${count(capacity.cores, 'core')}`)
     const more = machines.length > shownNames ? ` and ${machines.length - shownNames} more` : ''
     return `${count(machines.length, 'machine')} ${machines.length === 1 ? 'has' : 'have'} ${mpiName(mpi)} (${names.join(', ')}${more})`
   })
-  const largest = groups[0]!.machines.map(({ capacity }) => capacity.cores)
+  const largest = first.machines.map(({ capacity }) => capacity.cores)
   const { least } = sizeOf(asked, largest)
   const room = nodesThatFit(largest, least.cores)
   const holds = asked.nodes === undefined ? '' : `, with room for ${count(room, 'node')} of ${count(least.cores, 'core')}`
-  const split = groups.length > 1 ? ' All nodes of a program must have the same.' : ''
+  const split = told.length > 1 ? ' All nodes of a program must have the same.' : ''
   return new MeshError(
     'InvalidPropertyValue',
     `${sentences.join('; ')}${holds}; ${needed(least, asked)}.${split} Fewer ranks or nodes (-n, --nodes) fit, or several ranks a core (--cpus 0.5).`,

@@ -38,17 +38,33 @@ export function mpirunWords(request: MpiRequest, { ranks }: Pick<Size, 'ranks'>,
       'InvalidPropertyValue',
       '--mca is Open MPI’s; with MPICH set variables instead, such as -e MPIR_CVAR_CH4_NETMOD=ucx.',
     )
-  const tagging = flavor === 'openmpi' ? '--tag-output' : '-prepend-rank'
+  const program = isTrial ? trialWords : request.words
+  if (flavor === 'openmpi')
+    return [
+      'mpirun',
+      '-n',
+      String(ranks),
+      ...(isTagged ? ['--tag-output'] : []),
+      ...mca.flatMap(({ name, value }) => ['--mca', name, value]),
+      ...program,
+    ]
   return [
     // Where both are installed, mpirun is mostly Open MPI's; this name MPICH alone has.
-    flavor === 'openmpi' ? 'mpirun' : 'mpiexec.hydra',
+    'mpiexec.hydra',
+    ...hydraPlace,
     '-n',
     String(ranks),
-    ...(isTagged ? [tagging] : []),
-    ...mca.flatMap(({ name, value }) => ['--mca', name, value]),
-    ...(isTrial ? trialWords : request.words),
+    ...(isTagged ? ['-prepend-rank'] : []),
+    ...['sh', '-c', 'cd "$HOME" && exec "$@"', 'sh'],
+    ...program,
   ]
 }
+
+/**
+ * Hydra starts ranks in the directory of the first node, which the others do not have, and with its environment. So they
+ * start in one that all have, with their own environment, and go home: each node's HOME is the task's working directory.
+ */
+const hydraPlace = ['-wdir', '/', '-genvlist', 'UCX_TLS'] as const
 
 /** Below the task directory, where common files go (AZ_BATCH_TASK_SHARED_DIR), lies the working directory of each member. */
 const workingDirectory = 'wd'

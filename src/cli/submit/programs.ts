@@ -81,17 +81,20 @@ if [ "$n" -eq 1 ]; then
   exec "$@"
 fi
 command -v mpirun >/dev/null || fail "$n tasks are started by mpirun, which this machine does not have"
-set -- sh -c '${asTask}' srun "$@"
-if [ -n "$label$per" ]; then
-  case $(mpirun --version 2>/dev/null) in
-    *'Open MPI'* | *OpenRTE*)
-      [ -z "$per" ] || set -- --npernode "$per" "$@"
-      [ -z "$label" ] || set -- --tag-output "$@" ;;
-    *)
-      [ -z "$per" ] || set -- -ppn "$per" "$@"
-      [ -z "$label" ] || set -- -prepend-rank "$@" ;;
-  esac
-fi
+home=
+case $(mpirun --version 2>/dev/null) in
+  *'Open MPI'* | *OpenRTE*)
+    set -- sh -c '${asTask}' srun "$@"
+    [ -z "$per" ] || set -- --npernode "$per" "$@"
+    [ -z "$label" ] || set -- --tag-output "$@" ;;
+  *)
+    # MPICH starts tasks in the directory of the first node, which the others do not have.
+    [ "$SLURM_JOB_NUM_NODES" -eq 1 ] || home='cd "$HOME" && '
+    set -- sh -c "$home"'${asTask}' srun "$@"
+    [ -z "$home" ] || set -- -wdir / -genvlist UCX_TLS "$@"
+    [ -z "$per" ] || set -- -ppn "$per" "$@"
+    [ -z "$label" ] || set -- -prepend-rank "$@" ;;
+esac
 # How many may run where was decided when the job got its nodes.
 OMPI_MCA_rmaps_base_oversubscribe=1 exec mpirun -n "$n" "$@"
 `
