@@ -20,7 +20,7 @@ interface Round {
 }
 
 export const bench: Bench = {
-  usage: '[--rounds 10] [--members 2] [--mib 8] [--reductions 20] [--messages 32] [--turns 2000]',
+  usage: '[--rounds 10] [--members 2] [--mib 8] [--reductions 20] [--messages 32] [--turns 20000]',
   async run(args) {
     const { rounds, members, mib, reductions, messages, turns } = numbers(args, {
       rounds: 10,
@@ -28,7 +28,7 @@ export const bench: Bench = {
       mib: 8,
       reductions: 20,
       messages: 32,
-      turns: 2000,
+      turns: 20_000,
     })
     const plan: Plan = { bytes: mib << 20, reductions, messages, turns }
     const dir = await mkdtemp(join(tmpdir(), 'batchmesh-bench-'))
