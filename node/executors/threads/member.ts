@@ -12,7 +12,7 @@ export interface Meeting {
   /** Of this process, for this thread (groups/links/broker.ts). */
   broker: MessagePort
   /** Brings a card for the others, and waits for theirs. */
-  rally(card: Uint8Array): Promise<Rallied>
+  rally: (card: Uint8Array) => Promise<Rallied>
 }
 
 export class Member {
