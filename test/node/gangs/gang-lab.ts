@@ -26,6 +26,8 @@ export interface Machine {
 export interface Running {
   attempt: Attempt
   machine: Machine
+  /** Of a function: its call, which goes on until it is stopped. */
+  threads: FakeThreads
   outcome: Promise<Outcome | undefined>
   stop: AbortController
   said: string[]
@@ -100,16 +102,22 @@ export class GangLab {
   #member(machine: Machine, attempt: Attempt, gang: Gang, spec: Partial<TaskSpecInput>): Running {
     const stop = new AbortController()
     const said: string[] = []
+    const threads = new FakeThreads()
     let paths: TaskPaths | undefined
     const multiInstanceSettings = { numberOfInstances: gang.members.length, ...spec.multiInstanceSettings }
     const outcome = runTask(
       {
-        ...{ executor: this.tasks.executor, threads: new FakeThreads(), staging: machine.staging, directories: this.tasks.directories },
+        ...{ executor: this.tasks.executor, threads, staging: machine.staging, directories: this.tasks.directories },
         ...{ gangs: machine.gangs, now: Date.now, log: silentLog },
       },
       {
         ...{ attempt, gang, job: brief, node, memoryMiB: 1000 },
-        spec: taskSpecSchema.parse({ id: attempt.task, commandLine: 'true', ...spec, multiInstanceSettings }),
+        spec: taskSpecSchema.parse({
+          id: attempt.task,
+          ...(spec.thread === undefined ? { commandLine: 'true' } : {}),
+          ...spec,
+          multiInstanceSettings,
+        }),
       },
       {
         placed: (at) => {
@@ -128,7 +136,7 @@ export class GangLab {
     const until = async (name: string, text: string) => {
       while (!read(name).includes(text)) await new Promise((resolve) => setTimeout(resolve, 5))
     }
-    const running: Running = { attempt, machine, outcome, stop, said, read, until }
+    const running: Running = { attempt, machine, threads, outcome, stop, said, read, until }
     this.#running.push(running)
     return running
   }
