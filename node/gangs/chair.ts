@@ -40,6 +40,7 @@ export class Chair implements Place {
     this.#sessions.get(index)?.close()
     this.#sessions.set(index, session)
     this.heard(index)
+    this.#parts.log.debug({ member: index, machine: this.gang.members[index]!.peer }, 'a member of a gang has joined')
     void session.closed.then(() => this.#unseated(index, session))
     const { presences } = this.#muster
     if (presences !== undefined) this.#tellPresences(session, presences)

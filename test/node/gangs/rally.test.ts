@@ -5,6 +5,7 @@ import { Gangs } from '../../../node/gangs/gangs.ts'
 import type { Member } from '../../../node/gangs/member.ts'
 import type { Rally } from '../../../node/gangs/membership.ts'
 import { listenForMembers, reach } from '../../../node/gangs/reach.ts'
+import type { Log } from '../../../node/ports.ts'
 import { groupsProtocol, pingMs } from '../../../protocols/groups.ts'
 import { clientSession } from '../../../protocols/rpc.ts'
 import type { Wire } from '../../../protocols/wire.ts'
@@ -18,21 +19,24 @@ const address = '127.0.0.1'
 let net: MemoryNet
 let rooms: Gangs[]
 let now: number
+/** Members that joined, so far. */
+let joins: number
 let seen: Awaited<ReturnType<Wire['probe']>>
 const peers = ['peer-of-machine-0', 'peer-of-machine-1', 'peer-of-machine-2', 'peer-of-machine-3']
 
 beforeEach(() => {
   net = new MemoryNet()
   now = 1000
+  joins = 0
   seen = 'unknown'
-  rooms = peers.map(
-    (peer) => new Gangs({ wire: { ...net.wire(peer, ['worker']), probe: async () => seen }, log: silentLog, now: () => now }),
-  )
+  rooms = peers.map((peer) => new Gangs({ wire: { ...net.wire(peer, ['worker']), probe: async () => seen }, log: heard, now: () => now }))
 })
 afterEach(() => {
   for (const room of rooms) room.close()
   vi.useRealTimers()
 })
+
+const heard: Log = { ...silentLog, debug: (_, message) => void (joins += Number(message === 'a member of a gang has joined')) }
 
 /** Only the regular looks wait for the test; what is asked again is asked again at once. */
 function holdLooks(): (times: number) => Promise<void> {
@@ -89,9 +93,7 @@ describe('members of a gang', () => {
   it('may be several on one machine, and all on one', async () => {
     expect((await rallyAll(enter(4, { on: [0, 1, 0, 1] })))[3]!.cards).toHaveLength(4)
     for (const room of rooms) room.close()
-    rooms = peers.map(
-      (peer) => new Gangs({ wire: { ...net.wire(peer, ['worker']), probe: async () => seen }, log: silentLog, now: () => now }),
-    )
+    rooms = peers.map((peer) => new Gangs({ wire: { ...net.wire(peer, ['worker']), probe: async () => seen }, log: heard, now: () => now }))
     expect((await rallyAll(enter(3, { on: [2, 2, 2] })))[1]!.cards).toHaveLength(3)
   })
 
@@ -190,7 +192,7 @@ describe('M1: a member of a gang', () => {
     const look = holdLooks()
     const members = enter(3)
     const rallies = [members[0]!, members[1]!].map((member) => member.rally(cardOf(member.gang.index), never))
-    await look(1)
+    await until(() => joins === 2)
     net.cut(peers[1]!)
     await look(2)
     rallies.push(members[2]!.rally(cardOf(2), never))
@@ -217,8 +219,7 @@ describe('M1: a member of a gang', () => {
   it('that is lost before all have come ends the waiting of the others', async () => {
     const members = enter(3)
     const waiting = members.map((member) => (member.gang.index === 1 ? undefined : member.rally(cardOf(member.gang.index), never)))
-    await until(() => rooms.length === 4)
-    await new Promise((resolve) => setTimeout(resolve, 50))
+    await until(() => joins === 2)
     seen = 'refused'
     net.cut(peers[1]!)
     await expect(waiting[0]).rejects.toMatchObject({

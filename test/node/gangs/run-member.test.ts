@@ -136,18 +136,6 @@ describe('M1: a gang', () => {
     expect(processesOf(tag)).toEqual([])
   })
 
-  it('of which a member is lost before the start does not start', async () => {
-    const [one, two] = [lab.machine(), lab.machine()]
-    const wait = sh('case $AZ_BATCH_TASK_DIR in *+1) echo begun; sleep 7304 ;; esac')
-    const members = lab.start([one, two], { multiInstanceSettings: { coordinationCommandLine: wait } })
-    await members[1]!.until('stdout.txt', 'begun')
-    two.seen = 'refused'
-    lab.net.cut(two.peer)
-    expect(await members[0]!.outcome).toMatchObject({ failureInfo: { reason: 'MemberLost' } })
-    expect(members[0]!.read('stdout.txt')).toBe('none')
-    await lab.end(members)
-  })
-
   it('whose members do not reach each other fails before its command line, naming them', async () => {
     const members = lab.start([a, b], { commandLine: sh('echo begun') }, { addresses: ['127.0.0.1', ''] })
     expect(await members[0]!.outcome).toMatchObject({
