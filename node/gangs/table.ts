@@ -1,5 +1,7 @@
 /** What a member hears of the others, wherever the primary is: the port between a member and its place at the table. */
 import type { Presence, Unreached } from '../../protocols/groups.ts'
+import type { Logger } from '../../protocols/logger.ts'
+import type { Wire } from '../../protocols/wire.ts'
 
 export interface Heard {
   presences(presences: readonly Presence[]): void
@@ -17,8 +19,8 @@ export interface Place {
 }
 
 export interface TableParts {
-  wire: Pick<import('../../protocols/wire.ts').Wire, 'open' | 'learn' | 'probe' | 'peer'>
-  log: import('../../protocols/logger.ts').Logger
+  wire: Pick<Wire, 'open' | 'learn' | 'probe' | 'peer'>
+  log: Logger
   /** Ms, of a clock that nobody sets. */
   now(): number
 }

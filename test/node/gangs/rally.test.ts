@@ -36,7 +36,12 @@ afterEach(() => {
   vi.useRealTimers()
 })
 
-const heard: Log = { ...silentLog, debug: (_, message) => void (joins += Number(message === 'a member of a gang has joined')) }
+const heard: Log = {
+  ...silentLog,
+  debug: (_, message) => {
+    if (message === 'a member of a gang has joined') joins += 1
+  },
+}
 
 /** Only the regular looks wait for the test; what is asked again is asked again at once. */
 function holdLooks(): (times: number) => Promise<void> {
