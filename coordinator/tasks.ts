@@ -76,8 +76,11 @@ function wake(turn: Turn, job: Job): void {
 export function finish(turn: Turn, task: Task, outcome: Outcome, ended: Lease | undefined, machine: Machine, member = 0): void {
   if (ended === undefined) dequeue(task)
   else closeLease(turn, ended, { reason: 'the task has ended', except: member })
-  if (task.class.gang > 0 && ofMembers(outcome))
-    return lostThere(turn, task, outcome, ended, isPreempted(ended) ? 'preempted' : 'lost', machine)
+  const reason = task.class.gang > 0 ? outcome.failureInfo?.reason : undefined
+  // What members say of each other tells nothing of the machine that says it: any of them may be first to notice (M1).
+  if (reason === 'MemberLost') return lostThere(turn, task, outcome, ended, isPreempted(ended) ? 'preempted' : 'lost', machine)
+  // That a network keeps them apart does not change by itself: the task says which, and fails.
+  if (reason === 'MembersUnreachable') return complete(turn, task, { outcome, ended, machine })
   const failed = outcome.exitCode !== 0 || outcome.failureInfo !== undefined
   if (judge(turn, task, outcome, machine)) {
     const held = [...machine.leases.values()].filter((lease) => lease.task.job === task.job && mayRetract(lease))
@@ -97,14 +100,6 @@ export function finish(turn: Turn, task: Task, outcome: Outcome, ended: Lease | 
     return again(turn, task, ended, 'failure', 'reported', outcome)
   }
   complete(turn, task, { outcome, ended, machine })
-}
-
-/**
- * Whether members of a gang lost each other, or could not meet. That tells nothing of the machine that says it (M1): any of
- * them may have been first to notice.
- */
-function ofMembers({ failureInfo }: Outcome): boolean {
-  return failureInfo?.reason === 'MemberLost' || failureInfo?.reason === 'MembersUnreachable'
 }
 
 /** A low-priority machine has left the gang. */

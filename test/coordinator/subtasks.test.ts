@@ -1,5 +1,6 @@
 import { beforeEach, describe, expect, it } from 'vitest'
 import type { SubtasksRow } from '../../coordinator/rows.ts'
+import type { Job } from '../../coordinator/state.ts'
 import { createMemoryStore } from '../../coordinator/store.ts'
 import { membersOfLease, membersOfPages, pageKeys, viewSubtasks } from '../../coordinator/subtasks.ts'
 import { liveTask } from '../../coordinator/task-book.ts'
@@ -257,22 +258,31 @@ describe('C1: a gang that loses a member', () => {
     expect(scene.status('j', 'g')?.losses).toBeUndefined()
   })
 
-  it.each([
-    ['that a member is lost', lost],
-    ['that members do not reach each other', apart],
-  ])('takes it for the task after ten times, and holds nothing against the machine that says %s', (_, failureInfo) => {
+  /** A gang of two, and as many nodes beside it, so that there are others that could run it. */
+  function withSpares(): Job {
     gangOf('a', 'b')
-    scene.hello('spare', { cores: 1 })
+    scene.hello('c', { cores: 1 })
+    scene.hello('d', { cores: 1 })
     scene.ask({ kind: 'resizePool', poolId: 'p', targetDedicatedNodes: 4, nodeDeallocationOption: 'requeue' })
-    scene.hello('other', { cores: 1 })
     scene.grantAll()
-    const job = scene.state.jobIds.get('j')!
-    for (let epoch = 1; epoch <= 10; epoch += 1) {
-      const { name } = liveTask(job, 'g')!.lease!.members[0]!.machine.description
-      scene.report(name, `j/g#${epoch}`, undefined, { failureInfo })
-    }
-    expect(scene.status('j', 'g')).toMatchObject({ state: 'completed', result: 'failure', losses: 10, outcome: { failureInfo } })
-    expect([...job.excluded, ...job.failing.keys(), ...job.misses.keys()]).toEqual([])
+    return scene.state.jobIds.get('j')!
+  }
+  const primary = (job: Job) => liveTask(job, 'g')!.lease!.members[0]!.machine.description.name
+  const heldAgainst = (job: Job) => [...job.excluded, ...job.failing.keys(), ...job.misses.keys()]
+
+  it('takes it for the task after ten times, and holds nothing against the machine that says it', () => {
+    const job = withSpares()
+    for (let epoch = 1; epoch <= 10; epoch += 1) scene.report(primary(job), `j/g#${epoch}`, undefined, { failureInfo: lost })
+    expect(scene.status('j', 'g')).toMatchObject({ state: 'completed', result: 'failure', losses: 10, outcome: { failureInfo: lost } })
+    expect(heldAgainst(job)).toEqual([])
+  })
+
+  it.each(['usererror', 'servererror'] as const)('fails at once where members do not reach each other (%s)', (category) => {
+    const job = withSpares()
+    const failureInfo = { ...apart, category }
+    scene.report(primary(job), 'j/g#1', undefined, { failureInfo })
+    expect(scene.status('j', 'g')).toMatchObject({ state: 'completed', result: 'failure', retryCount: 0, outcome: { failureInfo } })
+    expect(heldAgainst(job)).toEqual([])
   })
 
   it('an ordinary task cannot claim it', () => {
