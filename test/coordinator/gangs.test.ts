@@ -100,6 +100,27 @@ describe('M1: gangs', () => {
     expect(scene.status('j', 'g')).toMatchObject({ state: 'completed', result: 'failure' })
   })
 
+  it('M1: a gang of 500 starts in a pool of 500 in one step, and ends everywhere when one member is lost', () => {
+    const names = Array.from({ length: 500 }, (_, i) => `m${i}`)
+    mesh(...names)
+    scene.addJob({ id: 'small', poolId: 'p' })
+    scene.addTasks('small', 's')
+    scene.claim('m7', { nodes: [nodeOf('m7')] })
+    scene.started('m7', 'small/s#1')
+    scene.addJob({ id: 'j', poolId: 'p' })
+    const told = (lines: string[]) => lines.filter((line) => line.startsWith('tell')).length
+    expect(told(scene.addTasks('j', gang('g', 500)))).toBe(0)
+    scene.tick(11)
+    expect(heldFor()).toHaveLength(500)
+    expect(told(scene.report('m7', 'small/s#1', 0))).toBe(500)
+    scene.started('m0', 'j/g#1')
+    expect(scene.gone('m499', true).filter((line) => line.startsWith('stop'))).toHaveLength(499)
+    expect(scene.status('j', 'g')).toMatchObject({ state: 'active', losses: 1, retryCount: 0 })
+    expect(told(scene.hello('m499', { incarnation: 2 }))).toBe(500)
+    expect(scene.report('m0', 'j/g#2', 0).filter((line) => line.startsWith('stop'))).toHaveLength(499)
+    expect(scene.status('j', 'g')).toMatchObject({ state: 'completed', result: 'success' })
+  })
+
   it('M1: a gang that ran before is granted once, though its pool has room for it twice', () => {
     mesh('a', 'b', 'c', 'd')
     scene.addJob({ id: 'j', poolId: 'p', constraints: { maxTaskRetryCount: 3 } })

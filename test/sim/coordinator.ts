@@ -212,6 +212,7 @@ export class SimCoordinator {
     // Most turns are heartbeats, after which there is nothing new to check.
     if (this.#wrote) sanityCheck(this.state)
     this.#wrote = false
+    this.#oracle.gangs.turned(this.state)
     this.#flush()
   }
 
@@ -235,13 +236,18 @@ export class SimCoordinator {
       this.#oracle.writes(gathered.batch, this.disk)
       this.#disk.write(gathered.batch)
     }
-    this.process.later(gathered.batch.size === 0 ? 0 : this.#world.between(1, 15), () => {
+    this.process.later(gathered.batch.size === 0 ? 0 : this.#writeMs(), () => {
       this.#synced(gathered)
       this.#underWay = undefined
       if (!this.#planted.speaksFirst) this.#perform(gathered.effects)
       this.failpoints.pass('coordinator.batch.performed')
       this.#flush()
     })
+  }
+
+  /** A disk that tears batches is a slow one: so a crash finds one under way. */
+  #writeMs(): number {
+    return this.#planted.tearsBatches ? this.#world.between(50, 300) : this.#world.between(1, 15)
   }
 
   #synced({ batch }: Gathering): void {

@@ -31,6 +31,7 @@ export function makeMachines(world: World): MachineDescription[] {
       arch: 'x64',
       version: '0',
       isolation: 'process-group',
+      mpi: [{ flavor: 'openmpi', version: world.pick(['4.1.4', '4.1.6']) }],
       addresses: [],
       nodeRootDir: '/tmp',
     } satisfies MachineDescription

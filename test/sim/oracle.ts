@@ -9,6 +9,7 @@ import { decode } from '../../protocols/codec.ts'
 import { type Attempt, attemptKey, type JobUid, taskKey } from '../../protocols/ids.ts'
 import { heartbeatMs, type Report, type Verdict } from '../../protocols/leases.ts'
 import { type Batch, type Rows, readRow, readStatus, readTaskSpec } from '../support/rows.ts'
+import type { GangOracle } from './gang-oracle.ts'
 import { Violation } from './world.ts'
 
 function must(holds: boolean, what: () => string): void {
@@ -19,6 +20,7 @@ function must(holds: boolean, what: () => string): void {
 const stallMs = 5000
 
 export class Oracle {
+  readonly gangs: GangOracle
   /** Who was given an attempt. */
   readonly #granted = new Map<string, string>()
   readonly #newestEpoch = new Map<string, number>()
@@ -35,6 +37,10 @@ export class Oracle {
   /** As rows of this life of the coordinator say, written or not. */
   readonly #retries = new Map<string, number>()
 
+  constructor(gangs: GangOracle) {
+    this.gangs = gangs
+  }
+
   // --- the coordinator's time -----------------------------------------------------------------------------------
 
   started(now: number): void {
@@ -42,6 +48,7 @@ export class Oracle {
     this.#lastTick = now
     this.#heard.clear()
     this.#retries.clear()
+    this.gangs.started()
   }
 
   before(event: Event, state: State, now: number): void {
@@ -87,6 +94,7 @@ export class Oracle {
   // --- the disk ---------------------------------------------------------------------------------------------------
 
   writes(batch: Batch, disk: Rows): void {
+    this.gangs.writes(batch)
     for (const [key, value] of batch) {
       if (!key.startsWith('stat/') || value === undefined) continue
       const next = decode(value) as StatusRow
@@ -104,6 +112,7 @@ export class Oracle {
 
   /** L5: what was shown and answered is there. */
   checkDisk(disk: Rows): void {
+    this.gangs.checkDisk(disk)
     for (const { uid, task } of this.#added.values())
       must(this.#deleted.has(uid) || readTaskSpec(disk, uid, task) !== undefined, () => `L5: task ${uid}/${task} was accepted and is gone`)
     for (const { uid, task, epoch, result } of this.#seen.values()) {
@@ -139,20 +148,13 @@ export class Oracle {
   // --- what is said ----------------------------------------------------------------------------------------------
 
   performs(effects: readonly Effect[], disk: Rows): void {
-    const gangs = new Map<string, { given: number; size: number }>()
+    this.gangs.performs(effects, disk)
     for (const effect of effects) {
       if (effect.kind === 'purge') must(this.#deleted.has(effect.jobUid), () => `job ${effect.jobUid} is deleted, which nobody asked for`)
       if (effect.kind === 'changed' && effect.event?.state === 'completed') this.#shown(effect.jobUid, effect.event)
       if (effect.kind !== 'grants') continue
-      for (const { attempt, gang } of effect.grants) {
-        const whole = attemptKey({ ...attempt, member: undefined })
-        const mark = gangs.get(whole)
-        if (gang !== undefined) gangs.set(whole, { given: (mark?.given ?? 0) + 1, size: gang.members.length })
-        this.#given(attempt, gang === undefined ? effect.peer : 'gang', disk)
-      }
+      for (const { attempt, gang } of effect.grants) this.#given(attempt, gang === undefined ? effect.peer : 'gang', disk)
     }
-    for (const [key, { given, size }] of gangs)
-      must(given === size, () => `M1: ${given} of the ${size} members of ${key} were told to start`)
   }
 
   #given(attempt: Attempt, to: string, disk: Rows): void {

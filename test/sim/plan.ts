@@ -28,9 +28,19 @@ export function exitCodeOf(plan: Plan, attempt: Attempt, machineName: string): n
   return plan.ends === 'well' ? 0 : 1
 }
 
-export function outcomeOf(exitCode: number, startTime: number, endTime: number): Outcome {
+/** Of a program that has ended, or of a member of a gang that has lost another. */
+export function outcomeOf(how: number | 'member lost', startTime: number, endTime: number): Outcome {
+  if (how === 'member lost') {
+    const failureInfo = {
+      category: 'servererror',
+      code: 'MachineLost',
+      reason: 'MemberLost',
+      message: 'another member fell silent',
+    } as const
+    return { startTime, endTime, failureInfo }
+  }
   const failureInfo = { category: 'usererror' as const, code: 'FailureExitCode' as const, message: 'the program ended badly' }
-  return { exitCode, startTime, endTime, ...(exitCode === 0 ? {} : { failureInfo }) }
+  return { exitCode: how, startTime, endTime, ...(how === 0 ? {} : { failureInfo }) }
 }
 
 function hash(text: string): number {

@@ -97,6 +97,22 @@ export const bugs: Record<string, Planted> = {
       return effects.filter((_, index) => index !== last)
     },
   },
+  'gives held nodes to others': {
+    event(event, state) {
+      if (event.kind === 'claim') for (const pool of state.pools.values()) for (const node of pool.nodes.values()) node.heldFor = undefined
+      return event
+    },
+  },
+  'lets the members of an ended gang run on': {
+    effects: (effects) => effects.filter((effect) => effect.kind !== 'stop' || effect.attempts.every(({ member }) => member === undefined)),
+  },
+  'takes one version of MPI for another': {
+    event(event) {
+      if (event.kind !== 'hello') return event
+      const machine = { ...event.hello.machine, mpi: [{ flavor: 'openmpi', version: '4.1.4' }] }
+      return { ...event, hello: { ...event.hello, machine } }
+    },
+  },
   'reserves beyond the capacity': {
     lends: (capacity) => ({ ...capacity, cores: capacity.cores * 2, memoryMiB: capacity.memoryMiB * 2 }),
   },

@@ -10,12 +10,14 @@ import { decode } from '../../protocols/codec.ts'
 import { readStatus } from '../support/rows.ts'
 import { SimCoordinator } from './coordinator.ts'
 import { coordinatorFailpoints, type SimFailpoint, workerFailpoints } from './failpoints.ts'
+import { GangOracle } from './gang-oracle.ts'
 import { Network } from './network.ts'
 import { Oracle } from './oracle.ts'
 import type { Planted } from './planted.ts'
 import type { Gangs } from './programs.ts'
 import { Submitter } from './submitter.ts'
 import { SimWorker } from './worker.ts'
+import { peerOf } from './worker-parts.ts'
 import { makeWorkload } from './workload.ts'
 import { type FaultCounts, type Process, Violation, World } from './world.ts'
 
@@ -52,12 +54,17 @@ export function simulate(seed: number, { planted = {}, say }: Options = {}): Res
 
 function runWorld(world: World, planted: Planted): void {
   const network = new Network(world)
-  const oracle = new Oracle()
+  const { machines, scripts } = makeWorkload(world)
+  const oracle = new Oracle(new GangOracle(world, new Map(machines.map((machine) => [peerOf(machine.name), machine]))))
   const coordinator = new SimCoordinator(world, network, oracle, planted)
   const gangs: Gangs = new Map()
-  const { machines, scripts } = makeWorkload(world)
   const workers = machines.map((machine) => {
-    const worker = new SimWorker({ world, coordinator, gangs, planted }, machine.name, machine, world.between(-20_000, 20_000))
+    const worker = new SimWorker(
+      { world, coordinator, oracle: oracle.gangs, gangs, planted },
+      machine.name,
+      machine,
+      world.between(-20_000, 20_000),
+    )
     coordinator.knows(worker)
     return worker
   })

@@ -5,7 +5,7 @@ import { decode, encode } from '../../protocols/codec.ts'
 import { readStatus, readTaskSpec } from '../support/rows.ts'
 import type { SimCoordinator } from './coordinator.ts'
 import type { Oracle } from './oracle.ts'
-import type { Request, Script } from './workload.ts'
+import type { Request, Script } from './workload-parts.ts'
 import { Violation, type World } from './world.ts'
 
 const timeoutMs = 5000

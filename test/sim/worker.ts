@@ -15,25 +15,15 @@ import { type Caller, call } from './call.ts'
 import { checkCapacity } from './capacity.ts'
 import { ClaimPlan } from './claim-plan.ts'
 import { SimClaimer } from './claimer.ts'
-import type { ClaimAnswer, SimCoordinator, WorkerEnd } from './coordinator.ts'
+import type { ClaimAnswer, WorkerEnd } from './coordinator.ts'
 import { Failpoints } from './failpoints.ts'
 import { SimJournal } from './journal.ts'
 import type { Connection } from './network.ts'
 import { outcomeOf, planOf } from './plan.ts'
-import type { Planted } from './planted.ts'
-import { type Gangs, Programs, type SimUnit } from './programs.ts'
+import { Programs, type SimUnit } from './programs.ts'
 import { SimReporter } from './reporter.ts'
-import { Process, Violation, type World } from './world.ts'
-
-const heartbeatMs = 5000
-const silentBeats = 4
-const suspendedMs = 15_000
-export interface WorkerParts {
-  world: World
-  coordinator: SimCoordinator
-  gangs: Gangs
-  planted: Planted
-}
+import { heartbeatMs, inTouchMs, peerOf, silentBeats, suspendedMs, type WorkerParts } from './worker-parts.ts'
+import { Process, Violation } from './world.ts'
 
 export class SimWorker implements WorkerEnd {
   readonly peer: string
@@ -62,7 +52,7 @@ export class SimWorker implements WorkerEnd {
   constructor(parts: WorkerParts, name: string, description: MachineDescription, skewMs: number) {
     this.#parts = parts
     this.name = name
-    this.peer = `peer-of-machine-${name}`
+    this.peer = peerOf(name)
     this.#description = description
     this.#skewMs = skewMs
     this.process = new Process(parts.world)
@@ -74,7 +64,7 @@ export class SimWorker implements WorkerEnd {
         unit.startTime = this.#now()
         this.#reporter.started(unit)
       },
-      ended: (unit, exitCode) => this.#vacate(unit, exitCode),
+      ended: (unit, how) => this.#vacate(unit, how),
     })
     this.#claimer = new SimClaimer(parts.world, this.process, {
       plan: () => (this.#draining ? [] : this.#claims.plan(this.#ledger, this.#units, this.#now())),
@@ -227,6 +217,7 @@ export class SimWorker implements WorkerEnd {
     this.#beatLater()
     const now = this.#now()
     const connection = this.#connection
+    this.#parts.oracle.beats(this.#units.all(), this.#live && now - this.#heardAt < inTouchMs)
     if (connection !== undefined && this.#live) {
       const { peer } = this
       if (lagMs > suspendedMs || now - this.#heardAt > heartbeatMs * silentBeats) this.#renew()
@@ -348,7 +339,7 @@ export class SimWorker implements WorkerEnd {
     this.#programs.start(unit)
   }
 
-  #vacate(unit: SimUnit, exitCode: number): void {
+  #vacate(unit: SimUnit, how: number | 'member lost'): void {
     const endTime = this.#now()
     this.#ledger.end(unit.key, unit.nodeId)
     this.#claims.ran(unit.nodeId, endTime - unit.startTime!)
@@ -356,7 +347,7 @@ export class SimWorker implements WorkerEnd {
     this.#reporter.uploading(unit)
     this.#programs.next(unit, planOf(unit.work!.spec).uploadMs, () => {
       unit.phase = 'finished'
-      unit.outcome = outcomeOf(exitCode, unit.startTime!, endTime)
+      unit.outcome = outcomeOf(how, unit.startTime!, endTime)
       this.journal.keep({ attempt: unit.attempt, nodeId: unit.nodeId, outcome: unit.outcome })
       this.#reporter.finished(unit)
     })

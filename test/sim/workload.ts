@@ -1,36 +1,17 @@
 /** What submitters ask of a simulated mesh, and the machines it has. */
 
-import { type JobSpec, type JobSpecInput, jobSpecSchema } from '../../protocols/model/job.ts'
+import { jobSpecSchema } from '../../protocols/model/job.ts'
 import type { MachineDescription } from '../../protocols/model/machine.ts'
-import { type DeallocationOption, type PoolSpec, type PoolSpecInput, poolSpecSchema } from '../../protocols/model/pool.ts'
-import { type TaskSpec, type TaskSpecInput, taskSpecSchema } from '../../protocols/model/task.ts'
-import { type TaskArray, type TaskArrayInput, taskArraySchema } from '../../protocols/model/task-array.ts'
+import type { DeallocationOption } from '../../protocols/model/pool.ts'
 import { makeMachines, scaleOf } from './machines.ts'
-import { commandOf, type Plan } from './plan.ts'
+import { crowd, endedGangs, gangArray, gangPool, gangs, rivals } from './workload-gangs.ts'
+import { addArray, array, endless, job, many, pool, type Request, type Script, task } from './workload-parts.ts'
 import type { World } from './world.ts'
-
-export type Request =
-  | { kind: 'addPool'; spec: PoolSpec }
-  | { kind: 'resizePool'; poolId: string; targetDedicatedNodes: number; nodeDeallocationOption: DeallocationOption }
-  | { kind: 'addJob'; spec: JobSpec }
-  | { kind: 'addTasks'; jobId: string; tasks: TaskSpec[] }
-  | { kind: 'addTaskArray'; jobId: string; array: TaskArray }
-  /** From now on the job ends with its last task. */
-  | { kind: 'closeJob'; jobId: string }
-  | { kind: 'terminateTask'; jobId: string; taskId: string }
-  | { kind: 'reactivateTask'; jobId: string; taskId: string }
-  | { kind: 'terminateJob'; jobId: string }
-  | { kind: 'deleteJob'; jobId: string }
-
-/** Requests that follow each other; each is asked `waitMs` after the one before was answered. */
-export type Script = { waitMs: number; request: Request }[]
 
 export interface Workload {
   machines: MachineDescription[]
   scripts: Script[]
 }
-
-const plain: Plan = { ms: 100, fetchMs: 5, uploadMs: 2, ends: 'well' }
 
 export function makeWorkload(world: World): Workload {
   const machines = makeMachines(world)
@@ -42,6 +23,9 @@ export function makeWorkload(world: World): Workload {
     failing,
     layered,
     gangs,
+    rivals,
+    crowd,
+    endedGangs,
     resized,
     urgent,
     missing,
@@ -56,31 +40,6 @@ export function makeWorkload(world: World): Workload {
   return { machines, scripts: [...pools(world, names), ...makers.map((make) => make(world, names))] }
 }
 
-function pool(spec: PoolSpecInput): Request {
-  return { kind: 'addPool', spec: poolSpecSchema.parse(spec) }
-}
-
-function task(id: string, plan: Partial<Plan>, more: Partial<TaskSpecInput> = {}): TaskSpec {
-  return taskSpecSchema.parse({ id, commandLine: commandOf({ ...plain, ...plan }), ...more })
-}
-
-/** Adds a job and its tasks, in two parts, and lets it end with the last. */
-function job(world: World, spec: JobSpecInput, tasks: TaskSpec[], waitMs = world.between(0, 20_000)): Script {
-  const half = world.between(1, tasks.length)
-  const parts = [tasks.slice(0, half), tasks.slice(half)].filter((part) => part.length > 0)
-  return [
-    { waitMs, request: { kind: 'addJob', spec: jobSpecSchema.parse(spec) } },
-    ...parts.map((part) => ({ waitMs: world.between(0, 2000), request: { kind: 'addTasks' as const, jobId: spec.id, tasks: part } })),
-    { waitMs: 0, request: { kind: 'closeJob', jobId: spec.id } },
-  ]
-}
-
-function many(world: World, low: number, high: number, make: (id: string) => TaskSpec): TaskSpec[] {
-  return Array.from({ length: world.between(low, high) }, (_, i) => make(`t${i}`))
-}
-
-const endless = { constraints: { maxTaskRetryCount: -1 } }
-
 function pools(world: World, names: string[]): Script[] {
   // Larger meshes have larger pools, and gangs that span them.
   const scale = scaleOf(names.length)
@@ -91,7 +50,7 @@ function pools(world: World, names: string[]): Script[] {
     request: { kind: 'resizePool', poolId: 'resized', targetDedicatedNodes, nodeDeallocationOption: world.pick(options) },
   })
   return [
-    [{ waitMs: 0, request: pool({ id: 'gangs', ...size, targetDedicatedNodes: 3 * scale, enableInterNodeCommunication: true }) }],
+    gangPool(names),
     [
       { waitMs: 0, request: pool({ id: 'resized', ...size, targetDedicatedNodes: 2, taskSlotsPerNode: 2 }) },
       resize(0),
@@ -147,18 +106,6 @@ function layered(world: World): Script {
   const named = task('Named', plan(), { dependsOn: { taskIds: ['LAST', '1'] } })
   // Children may be added before their parents.
   return job(world, { id: 'layered', usesTaskDependencies: true, ...endless }, [named, last, ...second, ...first])
-}
-
-function gangs(world: World, names: string[]): Script {
-  const largest = 3 * scaleOf(names.length)
-  const gang = (size: number) => ({ multiInstanceSettings: { numberOfInstances: size, coordinationCommandLine: 'start' } })
-  const groups = many(world, 2, 4, (id) => {
-    const size = world.between(1, world.chance(0.7) ? 3 : largest)
-    // Of many members that each fail now and then one always does.
-    return task(`g${id}`, { ms: world.between(500, 6000), ends: size <= 3 ? 'flaky' : 'well' }, gang(size))
-  })
-  const beside = many(world, 5, 15, (id) => task(id, { ms: world.between(100, 2000) }))
-  return job(world, { id: 'gangs', poolId: 'gangs', ...endless }, [...groups, ...beside])
 }
 
 function resized(world: World): Script {
@@ -262,14 +209,6 @@ function inParts(world: World): Script {
   return script
 }
 
-function array(plan: Partial<Plan>, input: Omit<TaskArrayInput, 'template'>, more: Partial<TaskArrayInput['template']> = {}): TaskArray {
-  return taskArraySchema.parse({ ...input, template: { commandLine: commandOf({ ...plain, ...plan }), ...more } })
-}
-
-function addArray(jobId: string, added: TaskArray, waitMs = 0): Script[number] {
-  return { waitMs, request: { kind: 'addTaskArray', jobId, array: added } }
-}
-
 /** Arrays that wait for each other and for single tasks, tasks that wait for them, and some that are ended before their turn. */
 function arrays(world: World): Script {
   const jobId = 'arrays'
@@ -335,23 +274,6 @@ function brokenArray(world: World): Script {
     { waitMs: world.between(0, 20_000), request: { kind: 'addJob', spec } },
     addArray(jobId, tasks),
     { waitMs: world.between(0, 5000), request: { kind: 'reactivateTask', jobId, taskId: '0005' } },
-    { waitMs: 0, request: { kind: 'closeJob', jobId } },
-  ]
-}
-
-function gangArray(world: World): Script {
-  const jobId = 'gang-array'
-  const groups = array(
-    { ms: world.between(300, 2000), ends: 'flaky' },
-    { indexes: [{ start: 1, end: world.between(2, 5) }], idPrefix: 'g' },
-    { multiInstanceSettings: { numberOfInstances: world.between(1, 3), coordinationCommandLine: 'start' } },
-  )
-  return [
-    {
-      waitMs: world.between(0, 20_000),
-      request: { kind: 'addJob', spec: jobSpecSchema.parse({ id: jobId, poolId: 'gangs', ...endless }) },
-    },
-    addArray(jobId, groups),
     { waitMs: 0, request: { kind: 'closeJob', jobId } },
   ]
 }
