@@ -8,6 +8,7 @@
  */
 import type { Arrival, Channel, Probe, Receive } from './channel.ts'
 import { type Call, type Expected, type Part, refusal } from './collectives/call.ts'
+import { Stage } from './collectives/stage-memory.ts'
 import { elementBytes, typeName } from './datatypes.ts'
 import type { Endpoint, Listener, Sending } from './endpoint.ts'
 import type { MessageStatus } from './group.ts'
@@ -31,7 +32,6 @@ const operations = [
   'split',
   'gatherv',
   'allgatherv',
-  'alloc',
 ] as const
 
 export type OperationName = (typeof operations)[number]
@@ -77,6 +77,9 @@ export class Member implements Listener {
   readonly #over = new AbortController()
   readonly #running = new Map<number, OperationName>()
   readonly #closedBy = new Set<number>()
+  /** Shared memory, from the first operation that needs it on; and the end of the last operation that might use it. */
+  #stage: Promise<Stage | undefined> | undefined
+  #stageTurn = Promise.resolve()
   #sequence = 0
   #broken: Broken | undefined
   #closed: GroupError | undefined
@@ -165,6 +168,9 @@ export class Member implements Listener {
     this.#sequence = (sequence + 1) % sequences
     if (this.#isBroken(sequence)) throw this.#broken!.error
     this.#running.set(sequence, name)
+    const turn = this.#stageTurn
+    const over = Promise.withResolvers<void>()
+    this.#stageTurn = over.promise
     let ended: { error: unknown } | undefined
     const stop = watch(
       options,
@@ -177,7 +183,7 @@ export class Member implements Listener {
     try {
       if (ended === undefined) this.#findMismatch(sequence)
       if (this.#isBroken(sequence)) throw this.#broken!.error
-      const result = await body(this.#callOf(name, sequence))
+      const result = await body(this.#callOf(name, sequence, turn))
       // It came through, but the others have been told otherwise.
       if (ended !== undefined) throw ended
       return result
@@ -187,6 +193,7 @@ export class Member implements Listener {
       throw error
     } finally {
       stop()
+      over.resolve()
       this.#running.delete(sequence)
       this.#findMismatch(sequence)
     }
@@ -282,7 +289,14 @@ export class Member implements Listener {
     for (const isCollective of [false, true]) this.endpoint.failSends(this.#group, isCollective, ({ to }) => to === from, error)
   }
 
-  #callOf(name: OperationName, sequence: number): Call {
+  async #openStage(): Promise<Stage | undefined> {
+    if (this.size === 1) return undefined
+    const memory = await this.endpoint.link.shared(`stage ${this.#group}`, this.ranks, Stage.bytesFor(this.size))
+    return memory && new Stage(memory, this.size)
+  }
+
+  /** `turn` resolves when operations before it are done with the stage. */
+  #callOf(name: OperationName, sequence: number, turn: Promise<void>): Call {
     const tag = sequence * 16 + operations.indexOf(name)
     const isFailed = () => this.#isBroken(sequence)
     return {
@@ -300,7 +314,12 @@ export class Member implements Listener {
         if (isFailed()) throw this.#broken!.error
         return this.#recvPart(from, tag, expected)
       },
-      shared: (memory, bytes) => this.endpoint.link.shared(`${this.#group}.${memory}`, this.ranks, bytes),
+      stage: async () => {
+        await turn
+        if (isFailed()) throw this.#broken!.error
+        this.#stage ??= this.#openStage()
+        return this.#stage
+      },
     }
   }
 

@@ -6,6 +6,7 @@ import { bytesOf, typeOf } from '../datatypes.ts'
 import { GroupError } from '../group-error.ts'
 import { allgatherBlocks, offsetsOf } from './blocks.ts'
 import type { Call, Part } from './call.ts'
+import { allgatherOnStage, stageBytes } from './stage.ts'
 
 const byteType = typeOf(new Uint8Array(0))
 
@@ -13,6 +14,11 @@ const byteType = typeOf(new Uint8Array(0))
 export async function allgatherEqual(call: Call, { type, bytes }: Part, into?: Uint8Array): Promise<Uint8Array> {
   const length = bytes.byteLength
   const all = into ?? new Uint8Array(length * call.size)
+  const stage = call.size > 1 && length >= stageBytes ? await call.stage() : undefined
+  if (stage !== undefined) {
+    await allgatherOnStage(call, stage, type, bytes, all)
+    return all
+  }
   all.set(bytes, call.rank * length)
   await allgatherBlocks(
     call,

@@ -2,7 +2,7 @@
  * Allreduce (MPI 4.1, 6.9.6). Short arrays, values, and what does not commute by recursive doubling: log2(size) rounds in which
  * neighbouring runs of ranks swap what they have. Long arrays by Rabenseifner's algorithm: reduced by halves to a share
  * each, then gathered by doubling; round a ring where the number of members is no power of two and the shares are long
- * (Thakur, Rabenseifner, Gropp 2005, 3.6). All members get the same bits: no element is computed in two different ways.
+ * (Thakur, Rabenseifner, Gropp 2005, 3.6). Through shared memory, where all members see such (stage.ts). All members get the same bits: no element is computed in two different ways.
  */
 import { bytesOf, type TypedArray, typeOf } from '../datatypes.ts'
 import type { Reduction } from '../operations.ts'
@@ -10,6 +10,7 @@ import { ring, shares } from './blocks.ts'
 import { type Call, exchange, powerBelow } from './call.ts'
 import { arrays, type Carrier } from './carrier.ts'
 import { double, fold, foldedRank, halve, like, longBytes, ownerOf, unfold } from './halving.ts'
+import { reduceOnStage, stageBytes } from './stage.ts'
 
 /** Where a share is this long, the steps round the ring cost less than folding members, which sends the whole array twice more. */
 const ringShareBytes = 32 << 10
@@ -48,6 +49,12 @@ export async function allreduceTree<T>(call: Call, carrier: Carrier<T>, data: T)
 export async function allreduceArray(call: Call, data: TypedArray, reduction: Reduction, into?: TypedArray): Promise<TypedArray> {
   const { size } = call
   const isShort = data.byteLength < longBytes || data.length < size * reduction.width
+  const stage = size > 1 && data.byteLength >= stageBytes ? await call.stage() : undefined
+  if (stage !== undefined) {
+    const target = into ?? like(data, data.length)
+    await reduceOnStage(call, stage, data, reduction, { array: target, from: 0 })
+    return target
+  }
   if (size === 1 || isShort || !reduction.isCommutative) return allreduceTree(call, arrays(data, reduction), data)
   const work = into ?? like(data, data.length)
   if (work !== data) work.set(data as never)

@@ -4,7 +4,8 @@
  */
 import { elementBytes, noteType } from '../datatypes.ts'
 import { ring, shares } from './blocks.ts'
-import { binomial, type Call, type Expected, fromRoot, note, type Part, readNote } from './call.ts'
+import { binomial, type Call, type Expected, fromRoot, note, type Part, readNote, refusal } from './call.ts'
+import { bcastOnStage } from './stage.ts'
 
 /** From here on, and from this many members on, bytes are scattered and gathered: the tree sends them log2(size) times. */
 const longBytes = 256 << 10
@@ -22,14 +23,19 @@ export async function bcast(anyCall: Call, root: number, data: Part | undefined,
   await Promise.all(children.map((child) => call.send(child, first.type, first.bytes)))
   if (first.type !== noteType) return first
   const [type, length] = readNote(first)
-  return scatterGather(call, data ?? { type: type!, bytes: expected.into ?? new Uint8Array(length!) }, length!)
+  const misfit = refusal({ type: type!, bytes: length! }, root, expected)
+  if (misfit !== undefined) throw misfit
+  const part = data ?? { type: type!, bytes: expected.into ?? new Uint8Array(length!) }
+  const stage = await call.stage()
+  if (stage === undefined) await scatterGather(call, part)
+  else await bcastOnStage(call, stage, part.bytes, 0)
+  return part
 }
 
-/** Of so many bytes, from rank 0. */
-async function scatterGather(call: Call, part: Part, length: number): Promise<Part> {
+/** From rank 0, into bytes of the same length. */
+async function scatterGather(call: Call, { type, bytes }: Part): Promise<void> {
   const { rank, size } = call
-  const { type, bytes } = part
-  const offsets = shares(length, size, elementBytes(type))
+  const offsets = shares(bytes.byteLength, size, elementBytes(type))
   const { parent, children, span } = binomial(rank, size)
   if (parent >= 0) await call.recv(parent, { type, into: bytes.subarray(offsets[rank]!, offsets[rank + span]!) })
   const sent = children.map((child) => {
@@ -37,5 +43,4 @@ async function scatterGather(call: Call, part: Part, length: number): Promise<Pa
     return call.send(child, type, bytes.subarray(offsets[child]!, offsets[end]!))
   })
   await Promise.all([...sent, ring(call, type, bytes, offsets, rank)])
-  return part
 }

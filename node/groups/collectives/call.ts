@@ -5,6 +5,7 @@
 import type { Arrival } from '../channel.ts'
 import { noteType, typeName } from '../datatypes.ts'
 import { GroupError } from '../group-error.ts'
+import type { Stage } from './stage-memory.ts'
 
 /** A message within the operation. */
 export interface Part {
@@ -30,8 +31,8 @@ export interface Call {
   send(to: number, type: number, bytes: Uint8Array): Promise<void> | undefined
   /** The next message of that member within this operation. */
   recv(from: number, expected?: Expected): Promise<Part>
-  /** Shared memory of this name, if the members have such. */
-  shared(name: string, bytes: number): Promise<SharedArrayBuffer | undefined>
+  /** Memory that all members see, where they have such; alone from now to the end of the operation. */
+  stage(): Promise<Stage | undefined>
 }
 
 /** Sends and receives at once (MPI_Sendrecv). */
@@ -43,7 +44,11 @@ export async function exchange(call: Call, to: number, part: Part, from: number,
 }
 
 /** Why a message is not what a member of this operation awaits. */
-export function refusal(arrival: Arrival, from: number, { type, bytes, into, orNote }: Expected): GroupError | undefined {
+export function refusal(
+  arrival: Pick<Arrival, 'type' | 'bytes'>,
+  from: number,
+  { type, bytes, into, orNote }: Expected,
+): GroupError | undefined {
   if (arrival.type === noteType && orNote === true) return undefined
   const length = into?.byteLength ?? bytes
   if (type !== undefined && arrival.type !== type) {
@@ -74,7 +79,7 @@ export function fromRoot(call: Call, root: number): Call {
     size,
     send: (to, type, bytes) => call.send((to + root) % size, type, bytes),
     recv: (from, expected) => call.recv((from + root) % size, expected),
-    shared: (name, bytes) => call.shared(name, bytes),
+    stage: () => call.stage(),
   }
 }
 

@@ -5,9 +5,10 @@
 import { arrayOf, bytesOf, type TypedArray, typeOf } from '../datatypes.ts'
 import type { Reduction } from '../operations.ts'
 import { type Call, exchange } from './call.ts'
-import { longBytes } from './halving.ts'
+import { like, longBytes } from './halving.ts'
 import { reduceArray } from './reduce.ts'
 import { scatter } from './scatter.ts'
+import { reduceOnStage, stageBytes } from './stage.ts'
 
 /** The own block of the combined arrays; `offsets` are those of all blocks, in elements. */
 export async function reduceScatter(call: Call, data: TypedArray, reduction: Reduction, offsets: readonly number[]): Promise<TypedArray> {
@@ -15,6 +16,12 @@ export async function reduceScatter(call: Call, data: TypedArray, reduction: Red
   const type = typeOf(data)
   const block = (array: TypedArray, of: number) => array.subarray(offsets[of]!, offsets[of + 1]!) as TypedArray
   if (size === 1) return data.slice() as TypedArray
+  const stage = data.byteLength >= stageBytes ? await call.stage() : undefined
+  if (stage !== undefined) {
+    const array = like(data, offsets[rank + 1]! - offsets[rank]!)
+    await reduceOnStage(call, stage, data, reduction, { array, from: offsets[rank]! })
+    return array
+  }
   if (data.byteLength < longBytes || !reduction.isCommutative) {
     const whole = await reduceArray(call, data, reduction, 0)
     const parts = whole && Array.from({ length: size }, (_, of) => ({ type, bytes: bytesOf(block(whole, of)) }))

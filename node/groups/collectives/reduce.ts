@@ -8,7 +8,8 @@ import { shares } from './blocks.ts'
 import { binomial, type Call, fromRoot } from './call.ts'
 import { arrays, type Carrier } from './carrier.ts'
 import { gatherBlocks } from './gather.ts'
-import { fold, foldedRank, halve, longBytes, ownerOf } from './halving.ts'
+import { fold, foldedRank, halve, like, longBytes, ownerOf } from './halving.ts'
+import { reduceOnStage, stageBytes } from './stage.ts'
 
 /** The combined data at the root; undefined elsewhere. */
 export async function reduceTree<T>(anyCall: Call, carrier: Carrier<T>, data: T, root: number): Promise<T | undefined> {
@@ -31,6 +32,12 @@ export async function reduceTree<T>(anyCall: Call, carrier: Carrier<T>, data: T,
 
 /** Into `target`, an array of its own, at the root. */
 export async function reduceArray(call: Call, array: TypedArray, reduction: Reduction, root: number): Promise<TypedArray | undefined> {
+  const stage = call.size > 1 && array.byteLength >= stageBytes ? await call.stage() : undefined
+  if (stage !== undefined) {
+    const target = call.rank === root ? like(array, array.length) : undefined
+    await reduceOnStage(call, stage, array, reduction, target && { array: target, from: 0 })
+    return target
+  }
   if (!reduction.isCommutative || array.byteLength < longBytes || call.size < 4) {
     return reduceTree(call, arrays(array, reduction), array, root)
   }

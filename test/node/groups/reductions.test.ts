@@ -124,7 +124,7 @@ describe('arrays are combined', () => {
           expectSame(same, result)
         }
       }),
-      { numRuns: 150 },
+      { numRuns: 90 },
     ))
 
   it('by reduceScatter, in equal blocks and others', () =>
@@ -151,7 +151,7 @@ describe('arrays are combined', () => {
           at += counts[rank]!
         }
       }),
-      { numRuns: 100 },
+      { numRuns: 60 },
     ))
 
   it('by scan and exscan', () =>
@@ -171,7 +171,7 @@ describe('arrays are combined', () => {
           expectSame(before, rank === 0 ? undefined : twin(name, given.slice(0, rank)))
         }
       }),
-      { numRuns: 100 },
+      { numRuns: 60 },
     ))
 })
 
