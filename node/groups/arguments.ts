@@ -71,6 +71,6 @@ export function checkList(data: unknown, size: number): readonly unknown[] {
 }
 
 export function checkColor(color: unknown, key: unknown): void {
-  if (color !== undefined && !Number.isInteger(color)) throw wrong(`color is ${String(color)}: give a whole number, or undefined.`)
+  if (color !== undefined && !Number.isInteger(color)) throw wrong(`color is ${JSON.stringify(color)}: give a whole number, or undefined.`)
   if (!Number.isFinite(key)) throw wrong(`key is ${String(key)}: give a number.`)
 }

@@ -57,8 +57,8 @@ interface Pending {
   tag: number
   type: number
   bytes: Uint8Array
-  resolve(): void
-  reject(error: unknown): void
+  resolve: () => void
+  reject: (error: unknown) => void
 }
 
 interface Incoming {

@@ -6,40 +6,18 @@
  * number on fails with the same error. Operations before it are not touched, since that member had done its part in them. A
  * member that is lost breaks it for all numbers. A member that hears of the same number from another does not tell it again.
  */
+
+import { type BrokenNote, readBroken, writeBroken } from './broken-note.ts'
 import type { Arrival, Channel, Probe, Receive } from './channel.ts'
 import { type Call, type Expected, type Part, refusal } from './collectives/call.ts'
 import { Stage } from './collectives/stage-memory.ts'
 import { elementBytes, typeName } from './datatypes.ts'
 import type { Endpoint, Listener, Sending } from './endpoint.ts'
 import type { MessageStatus } from './group.ts'
-import { GroupError, groupErrorCode } from './group-error.ts'
+import { GroupError } from './group-error.ts'
 import { any } from './matching.ts'
+import { isFrom, type OperationName, operationOf, sequenceOf, sequences, tagOf } from './sequence.ts'
 import { type Request, startRequest, type WaitOptions, watch } from './wait.ts'
-
-/** Collective operations by what their messages say they are: members that call different ones at once are told apart. */
-const operations = [
-  'barrier',
-  'bcast',
-  'scatter',
-  'gather',
-  'allgather',
-  'alltoall',
-  'reduce',
-  'allreduce',
-  'reduceScatter',
-  'scan',
-  'exscan',
-  'split',
-  'gatherv',
-  'allgatherv',
-] as const
-
-export type OperationName = (typeof operations)[number]
-
-/** Numbers of operations begin anew after so many, those half as far off counting as later. */
-const sequences = 2 ** 27
-const isFrom = (sequence: number, start: number): boolean => (sequence - start + sequences) % sequences < sequences / 2
-const sequenceOf = (tag: number): number => Math.floor(tag / 16)
 
 /** A message that was received. */
 export interface Received {
@@ -48,14 +26,6 @@ export interface Received {
   tag: number
   type: number
   bytes: Uint8Array
-}
-
-/** What a member tells the others when an operation failed. */
-interface BrokenNote {
-  sequence: number
-  code: string
-  rank: number
-  message: string
 }
 
 interface Broken {
@@ -297,7 +267,7 @@ export class Member implements Listener {
 
   /** `turn` resolves when operations before it are done with the stage. */
   #callOf(name: OperationName, sequence: number, turn: Promise<void>): Call {
-    const tag = sequence * 16 + operations.indexOf(name)
+    const tag = tagOf(sequence, name)
     const isFailed = () => this.#isBroken(sequence)
     return {
       rank: this.rank,
@@ -355,7 +325,7 @@ export class Member implements Listener {
   #breakForAll(sequence: number, error: GroupError, isAll: boolean): void {
     if (!this.#break(sequence, error, isAll)) return
     const note: BrokenNote = { sequence, code: error.code, rank: error.rank ?? this.rank, message: error.message }
-    this.endpoint.break(this.#group, this.ranks, new TextEncoder().encode(JSON.stringify(note)))
+    this.endpoint.break(this.#group, this.ranks, writeBroken(note))
   }
 
   /** False if that is known. */
@@ -381,12 +351,10 @@ export class Member implements Listener {
   #findMismatch(sequence: number): void {
     if (this.#isBroken(sequence) || this.#closed !== undefined) return
     const name = this.#running.get(sequence)
-    const odd = this.#collectives.findWhere(
-      ({ tag }) => sequenceOf(tag) === sequence && (name === undefined || operations[tag % 16] !== name),
-    )
+    const odd = this.#collectives.findWhere(({ tag }) => sequenceOf(tag) === sequence && (name === undefined || operationOf(tag) !== name))
     if (odd === undefined) return
     const rank = this.#rankOf.get(odd.from)!
-    const other = operations[odd.tag % 16]
+    const other = operationOf(odd.tag)
     const text =
       name === undefined
         ? `Rank ${rank} sent more in ${other} than rank ${this.rank} awaits: do all call the same operations with the same root and lengths?`
@@ -397,15 +365,4 @@ export class Member implements Listener {
 
 function closedError(): GroupError {
   return new GroupError('Closed', 'The group is closed on this member: it can be used no more.')
-}
-
-function readBroken(bytes: Uint8Array) {
-  try {
-    const note = JSON.parse(new TextDecoder().decode(bytes)) as Partial<BrokenNote>
-    const { sequence, rank, message } = note
-    if (!Number.isInteger(sequence) || !Number.isInteger(rank) || typeof message !== 'string') return undefined
-    return { sequence: sequence!, rank: rank!, message, code: groupErrorCode(note.code) }
-  } catch {
-    return undefined
-  }
 }

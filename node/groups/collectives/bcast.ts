@@ -4,7 +4,7 @@
  */
 import { elementBytes, noteType } from '../datatypes.ts'
 import { ring, shares } from './blocks.ts'
-import { binomial, type Call, type Expected, fromRoot, note, type Part, readNote, refusal } from './call.ts'
+import { allSent, binomial, type Call, type Expected, fromRoot, note, type Part, readNote, refusal } from './call.ts'
 import { bcastOnStage } from './stage.ts'
 
 /** From here on, and from this many members on, bytes are scattered and gathered: the tree sends them log2(size) times. */
@@ -20,7 +20,7 @@ export async function bcast(anyCall: Call, root: number, data: Part | undefined,
   const isLong = data !== undefined && data.bytes.byteLength >= longBytes && size >= longSize
   const first =
     data === undefined ? await call.recv(parent, { ...expected, orNote: true }) : isLong ? note(data.type, data.bytes.byteLength) : data
-  await Promise.all(children.map((child) => call.send(child, first.type, first.bytes)))
+  await allSent(children.map((child) => call.send(child, first.type, first.bytes)))
   if (first.type !== noteType) return first
   const [type, length] = readNote(first)
   const misfit = refusal({ type: type!, bytes: length! }, root, expected)
@@ -42,5 +42,6 @@ async function scatterGather(call: Call, { type, bytes }: Part): Promise<void> {
     const end = child + binomial(child, size).span
     return call.send(child, type, bytes.subarray(offsets[child]!, offsets[end]!))
   })
-  await Promise.all([...sent, ring(call, type, bytes, offsets, rank)])
+  await ring(call, type, bytes, offsets, rank)
+  await allSent(sent)
 }

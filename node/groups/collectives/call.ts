@@ -61,6 +61,11 @@ export function refusal(
   return undefined
 }
 
+/** Waits for what was sent. */
+export async function allSent(sends: readonly (Promise<void> | undefined)[]): Promise<void> {
+  for (const sent of sends) if (sent !== undefined) await sent
+}
+
 /** A message that says what is to come. */
 export function note(...numbers: number[]): Part {
   return { type: noteType, bytes: new Uint8Array(new Float64Array(numbers).buffer) }

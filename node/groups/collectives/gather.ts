@@ -60,7 +60,7 @@ export async function gatherBlocks(
 ): Promise<void> {
   const block = (index: number) => bytes.subarray(offsets[index]!, offsets[index + 1]!)
   if (call.rank === root) {
-    await Promise.all(owners.map((owner, index) => (owner === root ? undefined : call.recv(owner, { type, into: block(index) }))))
+    await Promise.all(owners.map(async (owner, index) => (owner === root ? undefined : call.recv(owner, { type, into: block(index) }))))
     return
   }
   const index = owners.indexOf(call.rank)
@@ -75,5 +75,5 @@ export async function gatherAny(call: Call, part: Part, root: number, type?: num
     return undefined
   }
   const expected = type === undefined ? {} : { type }
-  return Promise.all(Array.from({ length: call.size }, (_, rank) => (rank === root ? part : call.recv(rank, expected))))
+  return Promise.all(Array.from({ length: call.size }, async (_, rank) => (rank === root ? part : call.recv(rank, expected))))
 }

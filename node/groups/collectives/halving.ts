@@ -28,7 +28,10 @@ export async function fold(call: Call, work: TypedArray, { kernel }: Reduction):
   const { rank, size } = call
   if (rank >= 2 * (size - powerBelow(size))) return
   const type = typeOf(work)
-  if (rank % 2 === 0) return void (await call.send(rank + 1, type, bytesOf(work)))
+  if (rank % 2 === 0) {
+    await call.send(rank + 1, type, bytesOf(work))
+    return
+  }
   const other = like(work, work.length)
   await call.recv(rank - 1, { type, into: bytesOf(other) })
   kernel(work, other, work)

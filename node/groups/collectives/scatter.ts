@@ -3,7 +3,7 @@
  * or differs in length straight from the root, after a note down the tree that says so.
  */
 import { noteType } from '../datatypes.ts'
-import { binomial, type Call, type Expected, fromRoot, note, type Part } from './call.ts'
+import { allSent, binomial, type Call, type Expected, fromRoot, note, type Part } from './call.ts'
 
 /** Blocks up to this long go down the tree: longer ones would be copied at every step. */
 const treeBytes = 8 << 10
@@ -21,11 +21,11 @@ export async function scatter(anyCall: Call, root: number, data: ToScatter | und
   const type = expected.type === undefined ? {} : { type: expected.type }
   const first = await call.recv(parent, { ...type, orNote: true })
   if (first.type === noteType) {
-    await Promise.all(children.map((child) => call.send(child, first.type, first.bytes)))
+    await allSent(children.map((child) => call.send(child, first.type, first.bytes)))
     return call.recv(0, expected)
   }
   const length = first.bytes.byteLength / span
-  await Promise.all(children.map((child) => sendSubtree(call, child, first, (child - rank) * length, length)))
+  await allSent(children.map((child) => sendSubtree(call, child, first, (child - rank) * length, length)))
   return { type: first.type, bytes: first.bytes.subarray(0, length) }
 }
 
@@ -40,7 +40,7 @@ async function fromTop(anyCall: Call, call: Call, root: number, data: ToScatter,
       const packed = new Uint8Array(bytes.byteLength)
       packed.set(bytes.subarray(root * length))
       packed.set(bytes.subarray(0, root * length), (size - root) * length)
-      await Promise.all(children.map((child) => sendSubtree(call, child, { type, bytes: packed }, child * length, length)))
+      await allSent(children.map((child) => sendSubtree(call, child, { type, bytes: packed }, child * length, length)))
       return own
     }
   }
@@ -50,8 +50,8 @@ async function fromTop(anyCall: Call, call: Call, root: number, data: ToScatter,
     return { type: data.equal.type, bytes: data.equal.bytes.subarray(rank * length, (rank + 1) * length) }
   }
   const said = note()
-  await Promise.all(children.map((child) => call.send(child, said.type, said.bytes)))
-  await Promise.all(
+  await allSent(children.map((child) => call.send(child, said.type, said.bytes)))
+  await allSent(
     Array.from({ length: size }, (_, rank) => {
       const { type, bytes } = partOf(rank)
       return rank === root ? undefined : anyCall.send(rank, type, bytes)
