@@ -148,7 +148,7 @@ function offerArgument(
 
 async function offerOption(context: Context, { option }: Place, before: readonly string[], word: string): Promise<Offer> {
   if (option?.argChoices !== undefined) return words(option.argChoices.map((value) => ({ value })))
-  const kinds: Record<string, Kind> = { '--job-id': 'job', '--pool-id': 'pool', '--machine': 'machine' }
+  const kinds: Record<string, Kind> = { '--job-id': 'job', '--pool-id': 'pool', '--partition': 'pool', '--machine': 'machine' }
   const kind = kinds[option?.long ?? '']
   if (kind !== undefined) return offerNames(context, [kind], before, word)
   return /<(?:file|dir|path|glob|name=source|token)\b/.test(option?.flags ?? '') ? files : nothing

@@ -60,6 +60,17 @@ describe('what is offered', () => {
     expect(await offered('job', 'create', '')).toEqual(['words'])
   })
 
+  it('knows programs and scripts as files, and what is for them', async () => {
+    lab.mesh.extra.listPools = () => ({ items: [] })
+    expect(await offered('mpi', 'r')).toEqual(['words', 'run'])
+    expect(await offered('mpi', 'run', '--mpi', '')).toEqual(['words', 'openmpi', 'mpich'])
+    expect(await offered('mpi', 'run', '-n', '4', '--', '')).toEqual(['files'])
+    expect(await offered('submit', '')).toEqual(['files'])
+    expect(await offered('submit', '--ntasks-')).toEqual(['words', '--ntasks-per-node'])
+    await offered('submit', '--partition', '')
+    expect(lab.mesh.asked).toContain('listPools')
+  })
+
   it('is jobs, the newest first, and their tasks, whatever their case', async () => {
     await submitJobs()
     expect(await offered('job', 'show', 're')).toEqual(['words', 'rest', 'render'])

@@ -233,7 +233,7 @@ describe('mpi run', () => {
     [['-n', '2', '--to', 'o', '--', 'x'], /--to needs --outputs/],
     [['-n', '2', '--try', '--detach', '--', 'x'], /cannot be detached/],
     [['-n', '2', '--pool', 'p', '--label', 'a=b', '--', 'x'], /temporary pool/],
-    [['-n', '2', '--mpi', 'lam', '--', 'x'], /--mpi lam: it is one of openmpi, mpich/],
+    [['-n', '2', '--mpi', 'lam', '--', 'x'], /--mpi <flavor>' argument 'lam' is invalid\. Allowed choices are openmpi, mpich/],
     [['-n', '2', '--with', 'nowhere', '--', 'x'], /There is no file/],
     [['-n', '2', '--job-id', 'a/b', '--', 'x'], /--job-id a\/b/],
     [['-n', '2', '--cpus', '0', '--', 'x'], /--cpus 0/],

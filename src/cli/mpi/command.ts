@@ -1,10 +1,10 @@
 /** `batchmesh mpi run`: its options. */
-import type { Command } from 'commander'
+import { type Command, Option } from 'commander'
 import { MeshError } from '../../../protocols/errors.ts'
 import { entityIdSchema } from '../../../protocols/ids.ts'
-import { mpiFlavorSchema } from '../../../protocols/model/machine.ts'
+import { type MpiFlavor, mpiFlavorSchema } from '../../../protocols/model/machine.ts'
 import { memoryMiB } from '../../../protocols/model/vm-sizes.ts'
-import { type Context, collect, integer, oneOf, pairs, positive } from '../context.ts'
+import { type Context, collect, integer, pairs, positive } from '../context.ts'
 import { durationMs } from '../format.ts'
 import { findShared } from '../run/inputs.ts'
 import { madeUpId, madeUpRetentionMs } from '../run/names.ts'
@@ -20,7 +20,7 @@ interface Options {
   with?: string[]
   outputs?: string[]
   to?: string
-  mpi?: string
+  mpi?: MpiFlavor
   mca?: string[]
   env?: string[]
   tagOutput: boolean
@@ -48,7 +48,7 @@ export function register(program: Command, context: Context): void {
     .option('-w, --with <path>', 'file or directory that every rank needs, such as ./a.out; read-only; may repeat', collect)
     .option('--outputs <pattern>', 'files to keep of what rank 0 finds in its directory at the end; may repeat', collect)
     .option('-t, --to <dir>', 'directory here that outputs are written to')
-    .option('--mpi <flavor>', 'openmpi or mpich, default what the machines have, openmpi first')
+    .addOption(new Option('--mpi <flavor>', 'default what the machines have, openmpi first').choices(mpiFlavorSchema.options))
     .option('--mca <name> <value>', 'parameter of Open MPI, passed on to mpirun; may repeat', collect)
     .option('-e, --env <name=value>', 'environment variable of all ranks; may repeat', collect)
     .option('--tag-output', 'begin each line with its rank; so it is unless --no-tag-output is given', true)
@@ -96,7 +96,7 @@ async function run(context: Context, options: Options, words: string[]): Promise
       memoryMiB: options.memory === undefined ? undefined : memoryMiB(options.memory),
     },
     asked: { ranks, nodes, coresPerRank: positive(options.cpus, '--cpus') ?? 1 },
-    flavor: options.mpi === undefined ? undefined : oneOf(options.mpi, '--mpi', mpiFlavorSchema.options),
+    flavor: options.mpi,
     shared,
     labels: options.label === undefined ? undefined : Object.fromEntries(pairs(options.label, '--label')),
     poolId: options.poolId,
