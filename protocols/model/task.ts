@@ -152,6 +152,12 @@ export function failureName({ code, reason }: Pick<FailureInfo, 'code' | 'reason
   return reason ?? code
 }
 
+/** A failure in one line. */
+export function failureText(failure: FailureInfo): string {
+  const where = failure.rank === undefined ? '' : ` at rank ${failure.rank}`
+  return `${failureName(failure)}${where}: ${failure.message}`
+}
+
 /** A file that was kept: its path below the working directory and its blob. */
 export const outputEntrySchema = z.object({
   path: relativePathSchema,

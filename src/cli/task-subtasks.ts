@@ -1,7 +1,7 @@
 /** `batchmesh task subtasks`: the members of a multi-instance task. */
 import type { Command } from 'commander'
 import type { SubtaskView } from '../../protocols/model/subtask.ts'
-import { failureName, type TaskView } from '../../protocols/model/task.ts'
+import { failureText, type TaskView } from '../../protocols/model/task.ts'
 import { type Context, integer, taskRef } from './context.ts'
 import { showDuration, showTime } from './format.ts'
 import type { Column } from './output.ts'
@@ -17,7 +17,7 @@ const columns: Column<SubtaskView>[] = [
   { title: 'took', value: ({ startTime, endTime }) => took(startTime, endTime) },
   {
     title: 'failure',
-    value: ({ failureInfo }) => (failureInfo === undefined ? '' : `${failureName(failureInfo)}: ${failureInfo.message}`),
+    value: ({ failureInfo }) => (failureInfo === undefined ? '' : failureText(failureInfo)),
   },
 ]
 

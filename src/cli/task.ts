@@ -4,7 +4,7 @@ import { type Command, Option } from 'commander'
 import { MeshError } from '../../protocols/errors.ts'
 import { blobIdSchema } from '../../protocols/ids.ts'
 import { shellHint } from '../../protocols/model/command-line.ts'
-import { failureName, type TaskState, type TaskView } from '../../protocols/model/task.ts'
+import { failureText, type TaskState, type TaskView } from '../../protocols/model/task.ts'
 import { memoryMiB } from '../../protocols/model/vm-sizes.ts'
 import type { Mesh } from '../mesh/client.ts'
 import { parseArray } from './array.ts'
@@ -83,7 +83,7 @@ function fields(t: TaskView): Fields {
     ['state', `${t.state}${t.phase === undefined ? '' : ` (${t.phase})`} since ${showTime(t.stateTransitionTime)}`],
     ['result', info.result],
     ['exit code', info.exitCode],
-    ['failure', info.failureInfo === undefined ? undefined : `${failureName(info.failureInfo)}: ${info.failureInfo.message}`],
+    ['failure', info.failureInfo && failureText(info.failureInfo)],
     ['command', whatRuns(t)],
     ['instances', instances(t)],
     ['machine', t.nodeInfo === undefined ? undefined : `${t.nodeInfo.machineName} (pool ${t.nodeInfo.poolId}, node ${t.nodeInfo.nodeId})`],

@@ -56,6 +56,8 @@ describe('a group of functions', () => {
     expect(error).toMatchObject({ rank: 2, failureInfo: { code: 'ThreadFailed' } })
     expect(error.message).toMatch(/^Rank 2 of the group failed: RangeError: rank 2 has had enough/)
     expect((error.cause as Error).stack).toMatch(/group-work\.ts:\d+:\d+/)
+    const { stdout } = await lab.cli('founder', ['task', 'show', `${error.jobId}/${error.taskId}`])
+    expect(stdout).toContain('ThreadFailed at rank 2: RangeError: rank 2 has had enough')
     await nothingLeft()
   })
 
