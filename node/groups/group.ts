@@ -198,7 +198,7 @@ export interface Group {
   dup(options?: WaitOptions): Promise<Group>
   /**
    * Leaves the group: what is pending rejects, and operations of others that need this member do. What was sent still arrives.
-   * Closing the group that others were split from closes those too, and ends the connections.
+   * Closing the first group closes all that came of it, and ends the connections; others end for themselves.
    */
   close(): Promise<void>
   [Symbol.asyncDispose](): Promise<void>
