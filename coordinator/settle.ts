@@ -37,6 +37,8 @@ function startGangs(turn: Turn, pool: Pool): void {
       nodes.map((node) => ({ machine: node.machine, node })),
     )
     const members = gangMembers(lease.members)
+    // All members dial the primary, and it alone dials them: 500 grants need not name the addresses of 500 machines each.
+    const toOthers = members.map((member, index) => (index === 0 ? member : { ...member, addresses: undefined }))
     const mpi = task.class.thread
       ? undefined
       : commonMpi(
@@ -44,7 +46,11 @@ function startGangs(turn: Turn, pool: Pool): void {
           task.class.mpi,
         )
     lease.members.forEach(({ machine, node }, index) => {
-      const ref: GrantRef = { attempt: attemptOf(task, task.epoch, index), nodeId: node.row.nodeId, gang: { index, members, mpi } }
+      const ref: GrantRef = {
+        attempt: attemptOf(task, task.epoch, index),
+        nodeId: node.row.nodeId,
+        gang: { index, members: index === 0 ? members : toOthers, mpi },
+      }
       turn.out.push({ kind: 'grants', peer: machine.peer, grants: [ref], jobs: briefs(turn.state, machine, [task.job]), held: [] })
     })
   }

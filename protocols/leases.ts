@@ -54,7 +54,7 @@ export const grantSchema = z.object({
             name: z.string(),
             /** IP address where the other members reach the machine; empty if it has said none. */
             address: z.string(),
-            /** Multiaddrs of the machine. Absent from version 0.2. */
+            /** Multiaddrs of the machine; in grants to others than the primary only those of the primary. Absent from version 0.2. */
             addresses: z.array(z.string().max(512)).max(8).optional(),
             cores: z.number(),
             /** It has fast networks that MPI may use (MachineDescription.fabrics). */
