@@ -12,7 +12,12 @@ const read = (given: Parameters<typeof readLongOptions>[0]) => {
 describe('the long run', () => {
   it('runs all its parts in full unless it is told otherwise, and the usage names each', () => {
     const parts = partsOf(read({}))
-    expect(parts.map(({ name, what }) => `${name}: ${what}`)).toEqual(['sim: 10000 seeds', 'fuzz: 1000000 cases', 'kill: 1000 rounds'])
+    expect(parts.map(({ name, what }) => `${name}: ${what}`)).toEqual([
+      'sim: 10000 seeds',
+      'fuzz: 1000000 cases',
+      'kill: 1000 rounds',
+      'mpi: 50 rounds',
+    ])
     for (const { name, words } of parts) {
       expect(usage).toMatch(new RegExp(`^ {2}${name} `, 'm'))
       expect(existsSync(join(import.meta.dirname, '..', words[0]!))).toBe(true)
@@ -27,7 +32,7 @@ describe('the long run', () => {
   })
 
   it.each([
-    [{ only: 'kil' }, '--only kil: there is no part "kil"; the parts are sim, fuzz, kill.'],
+    [{ only: 'kil' }, '--only kil: there is no part "kil"; the parts are sim, fuzz, kill, mpi.'],
     [{ rounds: 'many' }, '--rounds many: it must be a whole number, at least 1.'],
     [{ cases: '0' }, '--cases 0: it must be a whole number, at least 1.'],
     [{ seed: '' }, '--seed : it must be a whole number, at least 1.'],
