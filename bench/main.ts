@@ -13,6 +13,7 @@ const benches: Record<string, () => Promise<{ bench: Bench }>> = {
   groups: () => import('./groups.ts'),
   idle: () => import('./idle.ts'),
   latency: () => import('./latency.ts'),
+  mpi: () => import('./mpi.ts'),
   peers: () => import('./peers.ts'),
   pending: () => import('./pending.ts'),
   swarm: () => import('./swarm.ts'),

@@ -49,8 +49,8 @@ export class WatchedJob {
     this.#watching = this.#watch()
   }
 
-  static async open(mesh: Mesh, jobId: string): Promise<WatchedJob> {
-    await mesh.control.call('addJob', { id: jobId })
+  static async open(mesh: Mesh, jobId: string, poolId?: string): Promise<WatchedJob> {
+    await mesh.control.call('addJob', { id: jobId, ...(poolId !== undefined && { poolId }) })
     return new WatchedJob(mesh, jobId)
   }
 
