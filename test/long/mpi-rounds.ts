@@ -53,10 +53,11 @@ export async function mpiRounds(mesh: MpiMesh, { rounds, seed, say = () => undef
     const tookMs = Math.round(performance.now() - killedAt)
     result.endedAfterMs.push(tookMs)
     result.kills[victim === primary ? 'primary' : 'subtask'] += 1
+    // Back, with a new start of its node: nobody need wait whether it was only cut off.
+    await mesh.heal(victim)
     await succeed(lab, mesh.founder, job)
     check(await taskOf(lab, mesh.founder, `${job}/t`), (await mesh.traces.lines(job)).length)
     await lab.until('nothing is left over', async () => (await mesh.processes()).length === 0)
-    await mesh.heal(victim)
     await lab.json(mesh.founder, ['job', 'delete', job, '--yes'])
     say(`${job}: ${victim === primary ? 'the primary' : 'a subtask'} on ${victim}; the rest ended after ${tookMs} ms`)
   }
