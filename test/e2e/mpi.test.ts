@@ -12,7 +12,7 @@ const noMpi = whyNoMpi()
 if (noMpi !== undefined) console.warn(`tests with MPI are skipped: ${noMpi}`)
 else if (noNetwork !== undefined) console.warn(`tests with MPI have all machines on this host: ${noNetwork}`)
 const noHpcc = noMpi ?? (has('hpcc') && existsSync(hpccInput()) ? undefined : 'hpcc is not installed, or not its documentation')
-const noMpich = noMpi ?? (has('mpicc.mpich', '--version') ? undefined : 'mpich and libmpich-dev are not installed')
+const noMpich = noMpi ?? (has('mpicc.mpich') ? undefined : 'mpich and libmpich-dev are not installed')
 if (noMpi === undefined && noHpcc !== undefined) console.warn(`the HPC Challenge benchmark is skipped: ${noHpcc}`)
 if (noMpi === undefined && noMpich !== undefined) console.warn(`tests with MPICH are skipped: ${noMpich}`)
 
