@@ -68,6 +68,11 @@ export function openLease(
   return lease
 }
 
+/** Whether a program of it runs, as far as is known: of a gang, any member's. */
+export function hasBegun({ startTime, parts, restored }: Lease): boolean {
+  return startTime !== undefined || parts.size > 0 || restored
+}
+
 export function markStarted(lease: Lease, startTime: number): void {
   if (lease.startTime === undefined) lease.task.job.started += 1
   lease.startTime = startTime

@@ -4,7 +4,7 @@ import type { Hello, InventoryItem, Report, Verdict, Welcome } from '../protocol
 import { defaultPoolId } from '../protocols/model/pool.ts'
 import { beatIntervalMs } from './clock.ts'
 import type { WorkerEvent } from './events.ts'
-import { attemptOf, leaseOn, markStarted, minWindowMs, openLease, putStatus, windowMs } from './lease.ts'
+import { attemptOf, hasBegun, leaseOn, markStarted, minWindowMs, openLease, putStatus, windowMs } from './lease.ts'
 import { addMachineToState, addNodeToState } from './make-state.ts'
 import { park, unpark } from './parking.ts'
 import { removeNode } from './pools.ts'
@@ -180,8 +180,8 @@ export function onGone(turn: Turn, event: Extract<WorkerEvent, { kind: 'gone' }>
   machine.dead = event.dead
   unpark(machine)
   for (const lease of [...machine.leases.values()]) {
-    const unstarted = lease.startTime === undefined && !lease.restored
-    if (event.dead || unstarted) giveUp(turn, lease, lostOrPreempted(machine))
+    // A member of a gang that has not begun, while others have, is missing in its machine's next inventory.
+    if (event.dead || !hasBegun(lease)) giveUp(turn, lease, lostOrPreempted(machine))
   }
   if (machine.leaving) forgetMachine(turn, machine)
   else if (machine.dead) for (const node of machine.nodes.values()) node.pool.toAllocate = true

@@ -5,6 +5,7 @@
  */
 import { foldId } from '../protocols/ids.ts'
 import { defaultPoolId } from '../protocols/model/pool.ts'
+import { holds } from '../protocols/model/resources.ts'
 import { capacityOfVmSize } from '../protocols/model/vm-sizes.ts'
 import type { ControlEvent, WorkerEvent } from './events.ts'
 import { addNodeToState, addPoolToState } from './make-state.ts'
@@ -174,8 +175,7 @@ function candidate(turn: Turn, pool: Pool, kind: 'dedicated' | 'low-priority'): 
     if (machine.session === 0 || machine.draining || description.class !== kind || !isWanted(description, pool.row.spec)) continue
     if (turn.now < (machine.refusals.get(pool.id)?.until ?? 0)) continue
     const free = unreserved(machine)
-    const { size } = pool.row
-    if (free.cores < size.cores || free.memoryMiB < size.memoryMiB || free.gpus < size.gpus) continue
+    if (!holds(free, pool.row.size)) continue
     const nodes = [...machine.nodes.values()].filter((node) => node.pool === pool).length
     if (best === undefined || sign * (nodes - best.nodes) < 0 || (nodes === best.nodes && free.cores > best.cores)) {
       best = { machine, nodes, cores: free.cores }

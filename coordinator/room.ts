@@ -1,7 +1,7 @@
 /** What machines and compute nodes have room for when nothing runs: the coordinator's estimate, the machine knows. */
 import type { MachineDescription } from '../protocols/model/machine.ts'
 import type { PoolSpec } from '../protocols/model/pool.ts'
-import { type Capacity, labelsMatch, type Room } from '../protocols/model/resources.ts'
+import { type Capacity, labelsMatch, type Room, roundingSlack } from '../protocols/model/resources.ts'
 import { mpiVersion } from './gang-members.ts'
 import type { Machine, Node, Pool, TaskClass } from './state.ts'
 
@@ -45,5 +45,10 @@ export function unreserved(machine: Machine): Capacity {
 export function wholeOf(node: Node): Room {
   if (node.row.reservationId !== 0) return { ...node.size, slots: node.slots }
   const { cores, memoryMiB, gpus } = unreserved(node.machine)
-  return { cores: Math.max(0, cores), memoryMiB: Math.max(0, memoryMiB), gpus: Math.max(0, gpus), slots: Math.max(0, Math.floor(cores)) }
+  return {
+    cores: Math.max(0, cores),
+    memoryMiB: Math.max(0, memoryMiB),
+    gpus: Math.max(0, gpus),
+    slots: Math.max(0, Math.floor(cores + roundingSlack)),
+  }
 }

@@ -7,7 +7,7 @@
  * for it during {@link wantMs}.
  */
 import { defaultPoolId } from '../protocols/model/pool.ts'
-import { type Capacity, type Demand, fits, type Room, take } from '../protocols/model/resources.ts'
+import { type Capacity, type Demand, fits, holds, type Room, roundingSlack, take } from '../protocols/model/resources.ts'
 import type { Reservation } from '../protocols/pools.ts'
 
 /** A want lapses after this unless it is asked again: a coordinator that still wants the node asks every few seconds. */
@@ -47,8 +47,6 @@ export interface LedgerNode {
 }
 
 const none: Capacity = { cores: 0, memoryMiB: 0, gpus: 0 }
-/** Sums of fractions of a core must not lose a slot to rounding. */
-const epsilon = 1e-9
 
 const plus = (a: Capacity, b: Capacity): Capacity => ({
   cores: a.cores + b.cores,
@@ -60,14 +58,12 @@ const minus = (a: Capacity, b: Capacity): Capacity => ({
   memoryMiB: a.memoryMiB - b.memoryMiB,
   gpus: a.gpus - b.gpus,
 })
-const holds = (a: Capacity, b: Capacity): boolean =>
-  a.cores + epsilon >= b.cores && a.memoryMiB + epsilon >= b.memoryMiB && a.gpus >= b.gpus
 const floorAtZero = (a: Capacity): Capacity => ({
   cores: Math.max(0, a.cores),
   memoryMiB: Math.max(0, a.memoryMiB),
   gpus: Math.max(0, a.gpus),
 })
-const wholeCores = (cores: number): number => Math.max(0, Math.floor(cores + epsilon))
+const wholeCores = (cores: number): number => Math.max(0, Math.floor(cores + roundingSlack))
 const say = (c: Capacity): string => `${c.cores} cores, ${Math.floor(c.memoryMiB)} MiB${c.gpus > 0 ? `, ${c.gpus} GPUs` : ''}`
 
 /** What a task without a demand for cores takes on the default pool's node: a core a slot. */
@@ -342,7 +338,7 @@ function demandOf(demand: Demand): Capacity {
 /** Whether a task fits in that room; `isDefault`: on the default pool's node. */
 export function fitsIn(room: Room, need: Need, isDefault: boolean): boolean {
   const demand = isDefault ? defaultDemand(need) : need.demand
-  return fits({ ...room, cores: room.cores + epsilon, memoryMiB: room.memoryMiB + epsilon }, need.slots, demand)
+  return fits(room, need.slots, demand)
 }
 
 function allFit(left: Capacity, waiting: Iterable<Need>): boolean {

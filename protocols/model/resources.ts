@@ -28,11 +28,17 @@ export type Room = z.infer<typeof roomSchema>
 
 export const noDemand: Demand = {}
 
+/** Sums of fractions, such as forty times 0.05 cores, are off by a rounding: nothing is refused for less than this. */
+export const roundingSlack = 1e-9
+
+/** Whether one capacity is within another. */
+export function holds(has: Capacity, wants: Capacity): boolean {
+  return has.cores + roundingSlack >= wants.cores && has.memoryMiB + roundingSlack >= wants.memoryMiB && has.gpus >= wants.gpus
+}
+
 /** Whether a task fits in a room as it stands. Pure arithmetic: labels are checked apart, by {@link labelsMatch}. */
-export function fits(room: Room, slots: number, demand: Demand): boolean {
-  return (
-    room.slots >= slots && room.cores >= (demand.cores ?? 0) && room.memoryMiB >= (demand.memoryMiB ?? 0) && room.gpus >= (demand.gpus ?? 0)
-  )
+export function fits(room: Room, slots: number, { cores = 0, memoryMiB = 0, gpus = 0 }: Demand): boolean {
+  return room.slots >= slots && holds(room, { cores, memoryMiB, gpus })
 }
 
 /** The room left when a task is put in. May go below zero if the task did not fit. */

@@ -46,6 +46,15 @@ describe('M1: gangs', () => {
     expect(scene.hello('b').filter((line) => line.startsWith('tell'))).toHaveLength(2)
   })
 
+  it('L7: that coordinate outlive a connection that breaks, if the member’s machine still has it', () => {
+    mesh('a', 'b')
+    scene.addJob({ id: 'j', poolId: 'p' })
+    scene.addTasks('j', gang('g', 2))
+    scene.started('b', 'j/g#1+1')
+    expect(scene.gone('b').filter((line) => line.startsWith('stop'))).toEqual([])
+    expect(scene.status('j', 'g')).toMatchObject({ state: 'running' })
+  })
+
   it('M1: with one member lost the whole attempt ends everywhere', () => {
     mesh('a', 'b')
     scene.addJob({ id: 'j', poolId: 'p' })

@@ -25,6 +25,11 @@ describe('reservations', () => {
     expect(nodes()).toEqual(['1:a', '2:b', '3:a', '4:b'])
   })
 
+  it('R1: gives a machine’s cores away to the last fraction', () => {
+    scene.addPool({ id: 'p', targetDedicatedNodes: 80, vmSize: 'cores=0.05,memory=1MiB' })
+    expect(nodes()).toHaveLength(80)
+  })
+
   it('packs where the pool asks for that', () => {
     scene.addPool({ id: 'p', targetDedicatedNodes: 2, nodeFillType: 'pack' })
     expect(nodes()).toEqual(['1:a', '2:a'])

@@ -1,4 +1,5 @@
 /** What holds of the coordinator's memory between any two turns; throws with what does not. */
+import { hasBegun } from '../../coordinator/lease.ts'
 import { inBook, isCompleted } from '../../coordinator/roll.ts'
 import { allowsGangs } from '../../coordinator/room.ts'
 import {
@@ -157,10 +158,7 @@ function checkMachine(state: State, machine: Machine): void {
   for (const [key, lease] of machine.leases) {
     must(state.jobs.get(lease.task.job.uid) === lease.task.job, () => `${peer} has a lease of a deleted job, ${key}`)
     must(lease.task.lease === lease, () => `${peer} has a second lease of the attempt, ${key}`)
-    must(
-      machine.session !== 0 || lease.startTime !== undefined || lease.restored,
-      () => `L7: ${key} is unstarted and ${peer} has no session`,
-    )
+    must(machine.session !== 0 || hasBegun(lease), () => `L7: ${key} is unstarted and ${peer} has no session`)
   }
   for (const [id, node] of machine.nodes) {
     must(node.machine === machine && node.row.nodeId === id, () => `node ${id} of ${peer}`)
