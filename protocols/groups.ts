@@ -27,9 +27,9 @@ import { defineProtocol } from './rpc.ts'
 /** Of a card: a few addresses and a certificate. */
 export const maxCardBytes = 4096
 /** A member says each so often that it is there. */
-export const pingMs = 2000
+export const pingMs = 1500
 /** Three signs of life that did not come, and a bit: a machine that swaps or a process that collects garbage is slower than others, not gone. */
-export const lostAfterMs = 8000
+export const lostAfterMs = 6000
 /** Cards in one note: bounds the frame. */
 export const maxPage = 64
 /** All members dial all others up to this size; beyond, each its neighbour and the primary: MPI's own start goes that way, and n² connections do not scale. */

@@ -55,8 +55,8 @@ export function isLogDamaged(log: Uint8Array): boolean {
 
 /** How the files of one are read; both may throw. A log has some MiB at most. */
 export interface LevelFiles {
-  list(): string[]
-  read(name: string): Uint8Array
+  list: () => string[]
+  read: (name: string) => Uint8Array
 }
 
 /** What has happened to a LevelDB, before it is opened; undefined when nothing has, or there is none yet. */

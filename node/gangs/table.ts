@@ -22,5 +22,5 @@ export interface TableParts {
   wire: Pick<Wire, 'open' | 'learn' | 'probe' | 'peer'>
   log: Logger
   /** Ms, of a clock that nobody sets. */
-  now(): number
+  now: () => number
 }

@@ -94,13 +94,15 @@ export class AgentServer {
       if (pipes === undefined) continue
       const gone = new AbortController()
       this.#agents.set(name, gone)
-      void this.#attend(pipes, gone).finally(async () => {
-        this.#agents.delete(name)
-        // An agent that was killed may have left them.
-        if (!this.#isClosed) for (const end of ['in', 'out']) await rm(this.#path(`${name}.${end}`), { force: true }).catch(() => undefined)
-        if (!this.#isClosed) this.#look()
-      })
+      void this.#attend(pipes, gone).finally(() => void this.#left(name))
     }
+  }
+
+  async #left(name: string): Promise<void> {
+    this.#agents.delete(name)
+    // An agent that was killed may have left them.
+    if (!this.#isClosed) for (const end of ['in', 'out']) await rm(this.#path(`${name}.${end}`), { force: true }).catch(() => undefined)
+    if (!this.#isClosed) this.#look()
   }
 
   /** Both pipes of an agent; undefined when they are not there (yet), or no pipes of the task. */

@@ -133,7 +133,7 @@ describe('lines of ranks', () => {
   ])('%j is shown as %j', (given, shown) => {
     expect(read(given)).toBe(shown)
     // However it is cut.
-    expect(read(...given)).toBe(shown)
+    expect(read(...Array.from(given))).toBe(shown)
   })
 
   it('a line that a rank wrote in pieces is one, whatever others wrote between', () => {

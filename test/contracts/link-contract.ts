@@ -11,7 +11,7 @@ export interface OpenedLinks {
 export interface LinkContract {
   /** Whether members share memory: all, none, or neighbours, where 0 and 1 do, 2 and 3, and so on. */
   shares: 'all' | 'none' | 'pairs'
-  open(size: number): Promise<OpenedLinks>
+  open: (size: number) => Promise<OpenedLinks>
 }
 
 export interface Message {

@@ -85,7 +85,7 @@ describe('a job that depends on another', () => {
 
   it('still waits after a restart of the coordinator', async () => {
     follow('second', { jobId: 'first', condition: 'afterok' })
-    await scene.restart()
+    scene.restart()
     scene.hello('a')
     expect(jobOf('second').row.waitingFor).toHaveLength(1)
     expect(grantOf(scene.claim('a'))).toMatch(/first\/t/)

@@ -13,7 +13,7 @@ afterAll(() => mesh?.close())
 describe('programs that join a group', () => {
   it('become its members, with ranks in the order of arrival, and work together', async () => {
     const groups = await Promise.all(programs.map((program) => program.groups.join('sum', { size: 3 })))
-    expect(groups.map(({ rank }) => rank).sort()).toEqual([0, 1, 2])
+    expect(groups.map(({ rank }) => rank).sort((a, b) => a - b)).toEqual([0, 1, 2])
     const sums = await Promise.all(groups.map((group) => group.allreduce(new Float64Array(1000).fill(group.rank + 1), 'sum')))
     for (const sum of sums) expect([sum[0], sum[999]]).toEqual([6, 6])
     await Promise.all(groups.map((group) => group.close()))

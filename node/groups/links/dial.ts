@@ -22,7 +22,7 @@ interface OfNet {
 export interface Dialled {
   socket: TLSSocket
   /** Gives what the socket reads to `received`, from memory that is used again when that returns. */
-  read(received: (bytes: Uint8Array) => void): void
+  read: (received: (bytes: Uint8Array) => void) => void
 }
 
 interface DialOptions {

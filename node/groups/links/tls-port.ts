@@ -17,7 +17,7 @@ export interface Admission {
   size: number
   key: Uint8Array
   /** A member that has proven its rank. */
-  accept(from: number, socket: TLSSocket): void
+  accept: (from: number, socket: TLSSocket) => void
 }
 
 export class TlsPort {

@@ -75,7 +75,7 @@ function wordsOf(text: string, place: string): string[] {
   const words: string[] = []
   let word: string | undefined
   let quote = ''
-  for (const [at, c] of [...text].entries()) {
+  for (const [at, c] of Array.from(text).entries()) {
     if (quote !== '') {
       if (c === quote) quote = ''
       else word += c

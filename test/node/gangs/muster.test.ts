@@ -67,7 +67,7 @@ describe('who dials whom', () => {
 })
 
 describe('M1: a member', () => {
-  it('is lost after eight seconds of silence, and not before', () => {
+  it('is lost after six seconds of silence, and not before', () => {
     const vigil = new Vigil()
     let now = 0
     const look = () => vigil.silent(now)

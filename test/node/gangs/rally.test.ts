@@ -208,7 +208,7 @@ describe('M1: a member of a gang', () => {
     expect(losses).toEqual([[], [], []])
   })
 
-  it('that says nothing for eight seconds is lost, also for itself', async () => {
+  it('that says nothing for six seconds is lost, also for itself', async () => {
     const look = holdLooks()
     const members = enter(3)
     await rallyAll(members)

@@ -15,7 +15,9 @@ export type Said = { card: Uint8Array } | { got: number; from: number } | { lost
 const say = (said: Said) => process.send!(said)
 const member = await openMember({ addresses: ['127.0.0.1'] })
 let close = async () => {}
-process.on('message', async (told: Told) => {
+process.on('message', (told: Told) => void heed(told))
+
+async function heed(told: Told): Promise<void> {
   if ('busyMs' in told) {
     process.send!({ busy: true } satisfies Said, () => {
       const end = performance.now() + told.busyMs
@@ -40,6 +42,6 @@ process.on('message', async (told: Told) => {
     const next = (told.rank + 1) % told.cards.length
     link.send(next, { context: 2, tag: 0, type: 0, bytes: 0 }, new Uint8Array())?.catch(() => undefined)
   }
-})
+}
 process.on('disconnect', () => process.exit())
 say({ card: member.card })

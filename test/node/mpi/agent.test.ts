@@ -15,7 +15,7 @@ interface Hooks {
 
 interface Asked extends AgentRequest {
   signal: AbortSignal
-  answer(answer: AgentAnswer): void
+  answer: (answer: AgentAnswer) => void
   refuse(error: Error): void
 }
 

@@ -44,7 +44,7 @@ describe('MPI on a machine', () => {
   it('is none where there is no launcher, or none that answers in time', async (t) => {
     expect(await installedMpi({ path: '/nowhere' })).toEqual([])
     const dir = await programs(t, { mpirun: 'while :; do :; done' })
-    expect(await installedMpi({ path: `${dir}:/bin`, timeoutMs: 50 })).toEqual([])
+    expect(await installedMpi({ path: dir, timeoutMs: 50 })).toEqual([])
   })
 })
 
