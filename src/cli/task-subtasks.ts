@@ -27,18 +27,22 @@ function took(startTime: number | undefined, endTime: number | undefined): strin
 }
 
 export function registerSubtasks(group: Command, context: Context): void {
-  const command = group
-    .command('subtasks')
-    .description('Lists the subtasks of a multi-instance task: its members but the primary, which `task show` tells of.')
-    .argument('[task]', 'JOB/TASK')
-    .option('--job-id <id>')
-    .option('--task-id <id>')
-    .addHelpText('after', '\nExamples:\n  batchmesh task subtasks flow/solve\n  batchmesh task logs flow/solve --subtask 3')
-  context.action<{ jobId?: string; taskId?: string }>(command, async (options, [word]) => {
-    const mesh = await context.mesh()
-    const { items } = await mesh.control.call('listSubtasks', taskRef(word, options))
-    await context.list(columns, items)
-  })
+  const described = 'Lists the subtasks of a multi-instance task: its members but the primary, which `task show` tells of.'
+  const subtasks = group.command('subtasks').description(described)
+  // Azure's name for the same.
+  const subtask = group.command('subtask').description('`task subtask list` is Azure’s name for `task subtasks`.')
+  for (const command of [subtasks, subtask.command('list').description(described)]) {
+    command
+      .argument('[task]', 'JOB/TASK')
+      .option('--job-id <id>')
+      .option('--task-id <id>')
+      .addHelpText('after', '\nExamples:\n  batchmesh task subtasks flow/solve\n  batchmesh task logs flow/solve --subtask 3')
+    context.action<{ jobId?: string; taskId?: string }>(command, async (options, [word]) => {
+      const mesh = await context.mesh()
+      const { items } = await mesh.control.call('listSubtasks', taskRef(word, options))
+      await context.list(columns, items)
+    })
+  }
 }
 
 /** How many there are of a multi-instance task, for `task show`. */

@@ -294,24 +294,15 @@ function resourceFile(filePath: string, source: string): JsonObject {
 /** Puts blobs in the place of local files. Everything else of the tasks is checked before the first byte is sent. */
 async function uploadLocal(mesh: Mesh, tasks: JsonObject[], context: Context): Promise<JsonObject[]> {
   const anyBlob = `b${'a'.repeat(58)}`
-  const replaced = (task: JsonObject, blobs: ReadonlyMap<string, string> | undefined): JsonObject => {
-    const files = task.resourceFiles as JsonObject[] | undefined
-    return {
-      ...task,
-      resourceFiles: files?.map(({ [localFileProperty]: local, ...file }) => {
-        if (local === undefined) return file
-        if (typeof local !== 'string') throw new MeshError('InvalidPropertyValue', `${localFileProperty} must be a path.`)
-        return { ...file, blob: blobs === undefined ? anyBlob : blobs.get(local) }
-      }),
-    }
-  }
-  for (const task of tasks) checkTask(replaced(task, undefined))
-  const sources = new Set(
-    tasks.flatMap((task) =>
-      ((task.resourceFiles as JsonObject[] | undefined) ?? []).flatMap((file) => (file[localFileProperty] as string | undefined) ?? []),
-    ),
-  )
+  const sources = new Set<string>()
   const blobs = new Map<string, string>()
+  const blobOf = ({ [localFileProperty]: local, ...file }: JsonObject): JsonObject => {
+    if (local === undefined) return file
+    if (typeof local !== 'string') throw new MeshError('InvalidPropertyValue', `${localFileProperty} must be a path.`)
+    sources.add(local)
+    return { ...file, blob: blobs.get(local) ?? anyBlob }
+  }
+  for (const task of tasks) checkTask(withFiles(task, blobOf))
   if (sources.size > 0) {
     const [{ Uploader }, { interruptible }] = await Promise.all([import('../mesh/blobs.ts'), import('./interrupt.ts')])
     await interruptible(context.world, async (signal) => {
@@ -319,5 +310,16 @@ async function uploadLocal(mesh: Mesh, tasks: JsonObject[], context: Context): P
       for (const source of sources) blobs.set(source, (await uploader.put(resolve(context.world.cwd, source))).id)
     })
   }
-  return tasks.map((task) => replaced(task, blobs))
+  return tasks.map((task) => withFiles(task, blobOf))
+}
+
+/** A task with others in the place of its resource files, those for all members of a multi-instance task too. */
+function withFiles(task: JsonObject, change: (file: JsonObject) => JsonObject): JsonObject {
+  const { resourceFiles, multiInstanceSettings } = task as { resourceFiles?: JsonObject[]; multiInstanceSettings?: JsonObject }
+  const common = multiInstanceSettings?.commonResourceFiles as JsonObject[] | undefined
+  return {
+    ...task,
+    ...(resourceFiles === undefined ? {} : { resourceFiles: resourceFiles.map(change) }),
+    ...(common === undefined ? {} : { multiInstanceSettings: { ...multiInstanceSettings, commonResourceFiles: common.map(change) } }),
+  }
 }

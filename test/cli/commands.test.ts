@@ -172,6 +172,21 @@ describe('commands', () => {
     expect(lab.mesh.jobs.get('j')!.tasks.get('3')!.spec.dependsOn).toEqual({ taskIds: ['prep'], taskIdRanges: [{ start: 1, end: 2 }] })
   })
 
+  it('local files for all members of a multi-instance task are uploaded too', async () => {
+    await lab.run('job', 'create', 'j')
+    const commonResourceFiles = [{ filePath: 'd', localFile: 'data' }]
+    const task = {
+      id: '1',
+      commandLine: 'true',
+      multiInstanceSettings: { numberOfInstances: 2, coordinationCommandLine: 'true', commonResourceFiles },
+    }
+    lab.files({ data: 'x', 'tasks.json': JSON.stringify(task) })
+    expect(await lab.run('task', 'create', 'j', '--json-file', 'tasks.json')).toMatchObject({ code: 0 })
+    const { blob } = lab.mesh.jobs.get('j')!.tasks.get('1')!.spec.multiInstanceSettings!.commonResourceFiles![0]!
+    lab.files({ same: 'x' })
+    expect((await lab.run('blob', 'put', 'same')).stdout).toContain(blob)
+  })
+
   it('a command line that looks like a shell’s gets a hint', async () => {
     await lab.run('job', 'create', 'j')
     const ran = await lab.run('task', 'create', 'j/t', '--command-line', 'echo $HOME | wc')

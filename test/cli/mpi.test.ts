@@ -59,6 +59,18 @@ describe('mpi run', () => {
     })
   })
 
+  it('refuses a program that would not be on the nodes, before anything is sent', async () => {
+    const ran = await lab.run('mpi', 'run', '-n', '2', '--', './a.out')
+    expect(ran).toMatchObject({
+      code: 2,
+      stderr: expect.stringMatching(/^batchmesh: \.\/a\.out is not on the nodes: .* Add: --with \.\/a\.out\n$/),
+    })
+    expect(lab.mesh.asked).toEqual([])
+    lab.files({ 'model/solve': '#!/bin/sh\n' })
+    chmodSync(join(lab.cwd, 'model/solve'), 0o755)
+    expect(await lab.run('mpi', 'run', '-n', '2', '--with', 'model', '--', './model/solve')).toMatchObject({ code: 0 })
+  })
+
   it('makes a pool that goes with its job, after the job and before the task', async () => {
     await lab
       .run('mpi', 'run', '-n', '4', '--nodes', '2', '--memory', '1GiB', '--label', 'a=b', '--job-id', 'solve', '--', 'true')
@@ -155,7 +167,7 @@ describe('mpi run', () => {
   })
 
   it('says in words what the mesh lacks, and adds nothing', async () => {
-    const ran = await lab.run('mpi', 'run', '-n', '12', '--nodes', '3', '--', './a.out')
+    const ran = await lab.run('mpi', 'run', '-n', '12', '--nodes', '3', '--with', './a.out', '--', './a.out')
     expect(ran).toMatchObject({ code: 2, stdout: '' })
     expect(ran.stderr).toMatch(/^batchmesh: 2 machines have Open MPI 4\.1\.4 .*with room for 2 nodes of 4 cores; 3 nodes are needed/)
     expect(lab.mesh.jobs.size).toBe(0)

@@ -43,6 +43,12 @@ describe('task subtasks', () => {
     expect(JSON.parse((await lab.run('task', 'subtasks', 'flow/solve', '-o', 'json')).stdout)).toEqual(items)
   })
 
+  it('has the name that az batch gives it, too', async () => {
+    lab.mesh.extra.listSubtasks = () => ({ items: [subtask(1, {})] })
+    const { stdout } = await lab.run('task', 'subtask', 'list', '--job-id', 'flow', '--task-id', 'solve')
+    expect(stdout).toMatch(/^ *1 +running +desk1 +tvm-1/m)
+  })
+
   it('task show says how many there are, and of an ordinary task nothing', async () => {
     expect((await lab.run('task', 'show', 'flow/solve')).stdout).toMatch(
       /^instances: +3: the primary and 2 subtasks \(batchmesh task subtasks flow\/solve\)$/m,

@@ -1,4 +1,5 @@
 /** `batchmesh mpi run`: its options. */
+import { isAbsolute, posix } from 'node:path'
 import { type Command, Option } from 'commander'
 import { MeshError } from '../../../protocols/errors.ts'
 import { entityIdSchema } from '../../../protocols/ids.ts'
@@ -6,7 +7,7 @@ import { type MpiFlavor, mpiFlavorSchema } from '../../../protocols/model/machin
 import { memoryMiB } from '../../../protocols/model/vm-sizes.ts'
 import { type Context, collect, integer, pairs, positive } from '../context.ts'
 import { durationMs } from '../format.ts'
-import { findShared } from '../run/inputs.ts'
+import { findShared, type StagedShared } from '../run/inputs.ts'
 import { madeUpId, madeUpRetentionMs } from '../run/names.ts'
 import { maxNodes } from './size.ts'
 
@@ -82,6 +83,7 @@ async function run(context: Context, options: Options, words: string[]): Promise
   if (options.poolId !== undefined && (options.label !== undefined || options.memory !== undefined))
     throw usage('--label and --memory say what nodes a temporary pool has. Leave them out, or --pool.')
   const shared = await findShared(options.with ?? [], context.world.cwd)
+  if (options.try !== true) checkShipped(words[0]!, shared)
   const { MpiRun } = await import('./run.ts')
   return new MpiRun(context, await context.mesh(), {
     request: {
@@ -112,6 +114,14 @@ async function run(context: Context, options: Options, words: string[]): Promise
     detach,
     quiet: options.quiet === true,
   }).execute()
+}
+
+/** A rank starts in a directory that has nothing but the files of --with. */
+function checkShipped(program: string, shared: readonly StagedShared[]): void {
+  if (!program.includes('/') || isAbsolute(program)) return
+  const path = posix.normalize(program)
+  if (!shared.some((one) => path === one.path || path.startsWith(`${one.path}/`)))
+    throw usage(`${program} is not on the nodes: a rank starts in a directory that has only what --with names. Add: --with ${program}`)
 }
 
 function usage(message: string): MeshError {
