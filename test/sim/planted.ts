@@ -23,6 +23,8 @@ export interface Planted {
   skipsSync?: boolean
   /** A crash may leave a part of a batch on the disk. */
   tearsBatches?: boolean
+  /** The coordinator crashes, and nothing else happens: most of all where a crash is what it takes. */
+  crashesOnly?: boolean
   /** The own row of a deleted job goes before those of its tasks. */
   purgesJobFirst?: boolean
   /** A worker keeps unstarted grants when its session ends. */
@@ -118,7 +120,7 @@ export const bugs: Record<string, Planted> = {
   },
   'starts what was granted in a session before': { keepsUnstarted: true },
   'answers before its disk has synced': { skipsSync: true },
-  'finds a part of a batch after a crash': { tearsBatches: true },
+  'finds a part of a batch after a crash': { tearsBatches: true, crashesOnly: true },
   'forgets a deleted job before its tasks are gone': { purgesJobFirst: true },
   'forgets to write the row of an array': {
     effects: (effects) => effects.filter((effect) => effect.kind !== 'put' || !effect.key.startsWith('arry/')),

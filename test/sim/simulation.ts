@@ -71,7 +71,7 @@ function runWorld(world: World, planted: Planted): void {
   coordinator.start()
   for (const worker of workers) worker.start()
   const submitters = scripts.map((script) => new Submitter(world, coordinator, oracle, script))
-  unleash(world, network, coordinator, workers)
+  unleash(world, network, coordinator, workers, planted.crashesOnly === true ? [crashCoordinator] : allFaults)
   world.run(world.now + hostileMs)
   oracle.checkDisk(coordinator.disk)
   world.hostile = false
@@ -124,9 +124,7 @@ function describe(coordinator: SimCoordinator, row: JobRow, now: number): string
 }
 
 /** Faults at random times, as long as the world is hostile. */
-function unleash(world: World, network: Network, coordinator: SimCoordinator, workers: SimWorker[]): void {
-  const ends = [crashWorker, crashCoordinator, failWorker, failWorker, failCoordinator, failCoordinator]
-  const kinds = [cut, partition, pauseWorker, pauseCoordinator, drain, ...ends]
+function unleash(world: World, network: Network, coordinator: SimCoordinator, workers: SimWorker[], kinds: readonly Fault[]): void {
   const next = () => {
     if (!world.hostile) return
     world.after(world.between(200, 4000), next)
@@ -134,6 +132,8 @@ function unleash(world: World, network: Network, coordinator: SimCoordinator, wo
   }
   world.after(world.between(500, 3000), next)
 }
+
+type Fault = (target: Target) => void
 
 interface Target {
   world: World
@@ -238,3 +238,6 @@ function drain({ world, worker }: Target): void {
     if (worker.process.isUp) restartLater(world, worker, world.between(500, 10_000))
   })
 }
+
+const ends: readonly Fault[] = [crashWorker, crashCoordinator, failWorker, failWorker, failCoordinator, failCoordinator]
+const allFaults: readonly Fault[] = [cut, partition, pauseWorker, pauseCoordinator, drain, ...ends]
