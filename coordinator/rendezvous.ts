@@ -38,10 +38,12 @@ export function newRendezvous(): Rendezvous {
  * size, ServerBusy.
  */
 export function come(all: Rendezvous, request: RendezvousRequest, now: number, key: Uint8Array): ReadonlyMap<string, RendezvousAnswer> {
-  const { name, size, requestId, card } = request
+  const { name, size, requestId, card, waitMs } = request
   forget(all, now)
   const known = all.answered.get(requestId)
   if (known?.name === name) return new Map([[requestId, known.answer]])
+  // Who gives up takes no place, least of all the last one.
+  if (waitMs === 0) return new Map()
   const gathering = all.gatherings.get(name) ?? { size, members: new Map() }
   if (gathering.size !== size) {
     const message = `The members of group "${name}" that have come so far want a group of ${gathering.size}, this one wants ${size}: all must give the same size.`

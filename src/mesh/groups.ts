@@ -64,7 +64,8 @@ async function rendezvous(
 ): Promise<RendezvousAnswer> {
   const backoff = new Backoff()
   for (;;) {
-    const waitMs = Math.max(0, Math.round(deadline - performance.now()))
+    // 0 is said by who gives up.
+    const waitMs = Math.max(1, Math.round(deadline - performance.now()))
     try {
       const given = signal === undefined ? {} : { signal }
       return await client.control.call('rendezvous', { ...request, waitMs }, { timeoutMs: waitMs + slackMs, ...given })

@@ -93,8 +93,16 @@ describe('programs at the coordinator', () => {
   it('are told how many have come when the others do not', async () => {
     const desk = new RendezvousDesk()
     const first = desk.meet(request(1, { waitMs: 200_000 }), nobody)
-    await expect(desk.meet(request(2, { waitMs: 0 }), nobody)).rejects.toThrow('The group "ring" needs 3 members; 2 came within 0 s.')
+    await expect(desk.meet(request(2, { waitMs: 1 }), nobody)).rejects.toThrow('The group "ring" needs 3 members; 2 came within 0 s.')
     await Promise.all([first, desk.meet(request(3), nobody), desk.meet(request(4), nobody)])
+  })
+
+  it('do not meet one that gives up when the others are there', async () => {
+    const desk = new RendezvousDesk()
+    const others = [1, 2].map((id) => desk.meet(request(id), nobody))
+    await expect(desk.meet(request(3, { waitMs: 0 }), nobody)).rejects.toThrow('2 came')
+    const last = await desk.meet(request(4), nobody)
+    expect([await Promise.all(others), last].flat().map(({ rank }) => rank)).toEqual([0, 1, 2])
   })
 
   it('free their place when they are gone', async () => {
