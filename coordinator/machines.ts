@@ -116,7 +116,9 @@ function reconcile(turn: Turn, machine: Machine, hello: Hello): Attempt[] {
         (hasEnded(lease, index) && hello.incarnation === machine.incarnation),
     )
     if (isNamed) continue
-    const began = lease.startTime !== undefined || (lease.restored && lease.incarnation !== hello.incarnation)
+    // Each machine counts its own starts: the lease tells that of the primary's.
+    const incarnation = lease.members[0]!.machine === machine ? lease.incarnation : machine.incarnation
+    const began = lease.startTime !== undefined || (lease.restored && incarnation !== hello.incarnation)
     if (!began) lease.restored = false
     giveUp(turn, lease, began ? lostOrPreempted(machine) : 'requeued')
   }

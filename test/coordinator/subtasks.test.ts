@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, it } from 'vitest'
-import type { SubtasksRow } from '../../coordinator/rows.ts'
+import { type StatusRow, type SubtasksRow, statusKey } from '../../coordinator/rows.ts'
 import type { Job } from '../../coordinator/state.ts'
 import { createMemoryStore } from '../../coordinator/store.ts'
 import { membersOfLease, membersOfPages, pageKeys, viewSubtasks } from '../../coordinator/subtasks.ts'
@@ -104,6 +104,16 @@ describe('subtasks', () => {
     scene.report('a', 'j/g#1', 0)
     scene.restart()
     expect(shown()).toMatchObject([{ startTime: 77, state: 'completed', exitCode: undefined }, { exitCode: 0 }])
+  })
+
+  it('C1: one that its machine never got is no lost machine, whatever number of starts the others count', () => {
+    scene.hello('b', { cores: 1, incarnation: 3 })
+    gangOf('a', 'b')
+    const { members } = liveTask(scene.state.jobIds.get('j')!, 'g')!.lease!
+    scene.restart()
+    scene.hello(members[1]!.machine.description.name)
+    const row = readRow<StatusRow>(scene.rows, statusKey(scene.uidOf('j'), 'g'))!
+    expect([row.state, row.requeueCount, row.losses]).toEqual(['active', 0, undefined])
   })
 
   it('of an attempt before are forgotten with the next', () => {
