@@ -7,6 +7,7 @@ import { gangShortage, gangsTurn } from './explain-gang.ts'
 import { mpiVersion } from './gang-members.ts'
 import { isExcluded } from './missing-program.ts'
 import { jobsInOrder, readyIn } from './placement.ts'
+import { isWaiting } from './pools.ts'
 import { allowsGangs, hasThreads, isWanted, suits, unreserved, wholeOf } from './room.ts'
 import {
   type Job,
@@ -40,13 +41,20 @@ export function explainTask(state: State, job: Job, taskId: string, now: number)
   if (task.lease !== undefined) return explainLeased(task, name, now)
   if (job.row.state !== 'active') return { summary: `Task ${name} will not run: job ${job.row.spec.id} is ${job.row.state}.`, details: [] }
   if (task.waiting > 0) return explainWaiting(job, task, name)
-  const before = (job.row.waitingFor ?? []).flatMap(({ uid }) => state.jobs.get(uid)?.row.spec.id ?? [])
-  if (before.length > 0)
-    return { summary: `Task ${name} waits for the end of ${before.length === 1 ? 'job' : 'jobs'} ${before.join(', ')}.`, details: [] }
+  const before = jobsBefore(state, job)
+  if (before !== undefined) return { summary: `Task ${name} waits for ${before}.`, details: [] }
   const pool = poolOf(state, job)
   if (pool === undefined)
     return { summary: `Task ${name} waits: there is no pool ${job.row.spec.poolId}. Create it, and the job starts.`, details: [] }
   return explainQueued(state, pool, task, name)
+}
+
+/** What a job waits for that depends on others. */
+export function jobsBefore(state: State, { row: { waitingFor = [] } }: Job): string | undefined {
+  const ids = new Map(waitingFor.map(({ uid, condition }) => [state.jobs.get(uid)?.row.spec.id ?? `number ${uid}`, condition]))
+  if (ids.size === 0) return undefined
+  const words = [...ids].map(([id, condition]) => (condition === 'afterok' ? `${id} (all its tasks must succeed)` : id))
+  return `the end of ${words.length === 1 ? 'job' : 'jobs'} ${words.join(', ')}`
 }
 
 function many(count: number, what: string): string {
@@ -210,6 +218,12 @@ export function explainPool(state: State, pool: Pool): Explanation {
     return { summary: `Pool default is the mesh itself: ${many(granted, 'machine')}; ${waitingNow(pool)}.`, details }
   }
   const target = spec.targetDedicatedNodes + spec.targetLowPriorityNodes
+  if (isWaiting(pool)) {
+    const held = [...state.jobs.values()].filter((job) => job.row.state === 'active' && poolOf(state, job) === pool)
+    const details = held.map((job) => `job ${job.row.spec.id} waits for ${jobsBefore(state, job)}`)
+    const until = held.length === 0 ? 'it is there for a job, and there is none' : 'no job of it may run yet'
+    return { summary: `Pool ${spec.id} has 0 of ${target} nodes: ${until}.`, details }
+  }
   for (const machine of state.machines.values()) {
     const why = nodes.some((node) => node.machine === machine) ? undefined : unfit(pool, machine)
     if (why !== undefined) details.push(`${machine.description.name}: ${why}`)

@@ -6,7 +6,7 @@ import type { TaskSpec } from '../protocols/model/task.ts'
 import { waitsForItself, wholeNumber } from './dependencies.ts'
 import type { ControlEvent } from './events.ts'
 import { addJobToState } from './make-state.ts'
-import { removeIfJobless } from './pools.ts'
+import { removeIfJobless, startAllocating } from './pools.ts'
 import { emptyQueues } from './queue.ts'
 import { type Enrolled, makeRollRow } from './roll-rows.ts'
 import { type JobRow, meshKey, rollKey } from './rows.ts'
@@ -50,6 +50,8 @@ export function onAddJob(turn: Turn, event: Extract<ControlEvent, { kind: 'addJo
 
 /** Why a job ends that waits for the success of one that failed (Slurm's word for it). */
 const neverSatisfied = 'DependencyNeverSatisfied'
+/** Azure's word. */
+const allComplete = 'AllTasksComplete'
 
 /** Of the jobs that a new one depends on, those that have not ended; and whether one that has ended failed. */
 function waitsOf(state: State, spec: JobSpec): { waitingFor: NonNullable<JobRow['waitingFor']>; isHopeless: boolean } {
@@ -63,8 +65,9 @@ function waitsOf(state: State, spec: JobSpec): { waitingFor: NonNullable<JobRow[
   return { waitingFor, isHopeless }
 }
 
-function hasSucceeded({ row: { finalCounts } }: Job): boolean {
-  return finalCounts !== undefined && finalCounts.active === 0 && finalCounts.failed === 0
+/** One that never had its turn has not, though nothing of it failed: its tasks may not even have been added. */
+function hasSucceeded({ row: { finalCounts, terminateReason } }: Job): boolean {
+  return finalCounts !== undefined && finalCounts.active === 0 && finalCounts.failed === 0 && terminateReason !== neverSatisfied
 }
 
 /** A pool of the job's own gets its nodes once something of it may run. */
@@ -72,18 +75,17 @@ function markPool(turn: Turn, job: Job): void {
   const pool = poolOf(turn.state, job)
   if (pool === undefined) return
   pool.dirty = true
-  pool.toAllocate = true
+  if (isOpen(job.row)) startAllocating(turn, pool)
 }
 
-/** The jobs that waited for the end of this one have their turn, or end as well. */
-function letFollow(turn: Turn, job: Job): void {
-  for (const follower of [...job.followers]) {
-    job.followers.delete(follower)
+/** The jobs that waited for the end of this one have their turn. Answers those that have to end as well, and why. */
+function letFollow(turn: Turn, job: Job): { job: Job; reason: string }[] {
+  const ending: { job: Job; reason: string }[] = []
+  for (const follower of job.followers) {
     const { row } = follower
-    if (row.state !== 'active') continue
     const mine = row.waitingFor?.filter(({ uid }) => uid === job.uid) ?? []
     if (mine.some(({ condition }) => condition === 'afterok') && !hasSucceeded(job)) {
-      endJob(turn, follower, neverSatisfied)
+      ending.push({ job: follower, reason: neverSatisfied })
       continue
     }
     row.waitingFor = row.waitingFor?.filter(({ uid }) => uid !== job.uid)
@@ -91,7 +93,10 @@ function letFollow(turn: Turn, job: Job): void {
     if (!isOpen(row)) continue
     poolOf(turn.state, follower)?.jobs.add(follower)
     markPool(turn, follower)
+    if (isDone(follower)) ending.push({ job: follower, reason: allComplete })
   }
+  job.followers.clear()
+  return ending
 }
 
 export function onUpdateJob(turn: Turn, event: Extract<ControlEvent, { kind: 'updateJob' }>): void {
@@ -115,8 +120,20 @@ export function onTerminateJob(turn: Turn, event: Extract<ControlEvent, { kind: 
   answer(turn, event.replyTo, {})
 }
 
-/** Azure: running tasks complete with failureInfo, those still active stay active and never run. */
+/**
+ * Azure: running tasks complete with failureInfo, those still active stay active and never run. Jobs that depend on this one
+ * may end with it, and others with those: one after the other, however long the line is.
+ */
 export function endJob(turn: Turn, job: Job, reason: string): void {
+  const ending = [{ job, reason }]
+  for (const next of ending) {
+    if (next.job.row.state !== 'active') continue
+    endAlone(turn, next.job, next.reason)
+    for (const other of letFollow(turn, next.job)) ending.push(other)
+  }
+}
+
+function endAlone(turn: Turn, job: Job, reason: string): void {
   // Before its tasks are ended, so that nothing is queued again.
   job.row.state = 'completed'
   job.row.stateTransitionTime = turn.now
@@ -127,6 +144,7 @@ export function endJob(turn: Turn, job: Job, reason: string): void {
   // Its gangs may have held nodes.
   if (pool !== undefined) pool.dirty = true
   emptyQueues(job)
+  for (const { uid } of job.row.waitingFor ?? []) turn.state.jobs.get(uid)?.followers.delete(job)
   const message = `The job was ended (${reason}).`
   for (const task of [...liveEntries(job)]) {
     if (task.lease === undefined) continue
@@ -139,14 +157,17 @@ export function endJob(turn: Turn, job: Job, reason: string): void {
   putJob(turn, job)
   turn.out.push({ kind: 'changed', jobUid: job.uid })
   if (pool !== undefined) removeIfJobless(turn, pool)
-  letFollow(turn, job)
   log(turn, 'info', `job ${job.row.spec.id} is completed`, { job: job.row.spec.id, reason, succeeded: job.succeeded, failed: job.failed })
 }
 
 /** Ends a job whose tasks are all complete, where it asks for that (Azure: onAllTasksComplete). */
 export function endIfDone(turn: Turn, job: Job): void {
-  if (job.row.state === 'active' && job.row.spec.onAllTasksComplete === 'terminatejob' && liveTasks(job) === 0)
-    endJob(turn, job, 'AllTasksComplete')
+  if (isDone(job)) endJob(turn, job, allComplete)
+}
+
+/** One without tasks that waits for another job is not: those that depend on it wait for both. */
+function isDone(job: Job): boolean {
+  return isOpen(job.row) && job.row.spec.onAllTasksComplete === 'terminatejob' && liveTasks(job) === 0
 }
 
 export function onDeleteJob(turn: Turn, event: Extract<ControlEvent, { kind: 'deleteJob' }>): void {

@@ -89,6 +89,20 @@ export function removeIfJobless(turn: Turn, pool: Pool): void {
   if (!isNamed) removePool(turn, pool)
 }
 
+/** Whether the pool is there for jobs that all wait for others. */
+export function isWaiting({ row, jobs }: Pool): boolean {
+  return row.spec.poolLifetimeOption === 'job' && jobs.size === 0
+}
+
+/** A job of the pool may run from now on. */
+export function startAllocating(turn: Turn, pool: Pool): void {
+  pool.toAllocate = true
+  if (pool.row.spec.poolLifetimeOption !== 'job' || pool.row.allocationState !== 'resizing' || pool.nodes.size > 0) return
+  // It could ask for no node until now.
+  pool.row.resizeDeadline = turn.now + pool.row.spec.resizeTimeoutMs
+  putPool(turn, pool)
+}
+
 function changeable(turn: Turn, poolId: string, replyTo: number): Pool | undefined {
   const pool = turn.state.pools.get(foldId(poolId))
   if (pool === undefined) refuse(turn, replyTo, 'PoolNotFound', `There is no pool ${poolId}.`)
@@ -123,7 +137,10 @@ function allocate(turn: Turn, pool: Pool): void {
   if (pool.id === defaultPoolId) return
   const { spec } = pool.row
   // Nodes that a job will need when others have ended could be those that the others need.
-  if (spec.poolLifetimeOption === 'job' && pool.jobs.size === 0) return
+  if (isWaiting(pool)) {
+    for (const node of [...pool.nodes.values()]) removeNode(turn, node, 'no job of its pool may run yet')
+    return
+  }
   for (const node of [...pool.nodes.values()]) {
     if (node.machine.session === 0 && turn.now - node.machine.lastHeard > replaceAfterMs && node.leases.size === 0)
       removeNode(turn, node, 'its machine is away')
