@@ -2,13 +2,12 @@
 import type { Limit } from '../attempt-limit.ts'
 import type { GangMember } from '../ports.ts'
 import type { Gangs } from './gangs.ts'
-import { lostFailure, type MemberSetup } from './member.ts'
+import { endWithLost, type MemberSetup } from './member.ts'
 
 export async function asMember<T>(gangs: Gangs, setup: MemberSetup, limit: Limit, call: (member: GangMember) => Promise<T>): Promise<T> {
   const { gang } = setup
   const member = gangs.enter(setup)
-  // A subtask waits for the coordinator, which the primary tells.
-  if (gang.index === 0) member.onLost((index, reason) => limit.end(lostFailure(gang, index, reason)))
+  endWithLost(member, limit)
   try {
     return await call({
       rank: gang.index,

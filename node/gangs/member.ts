@@ -2,6 +2,7 @@
 import type { Presence, Unreached } from '../../protocols/groups.ts'
 import type { Attempt } from '../../protocols/ids.ts'
 import type { FailureInfo } from '../../protocols/model/task.ts'
+import type { Limit } from '../attempt-limit.ts'
 import { type Owner, TaskFailure, type TaskPaths } from '../ports.ts'
 import { Chair, nameOf } from './chair.ts'
 import { Guest } from './guest.ts'
@@ -119,6 +120,17 @@ export class Member implements Membership {
     this.#presences.reject(failure)
     this.#together.reject(failure)
   }
+}
+
+/**
+ * Ends a member with another that is lost. The primary goes with any of them and says so to the coordinator, which ends the
+ * others; a subtask goes with the primary, which cannot say it.
+ */
+export function endWithLost(member: Member, limit: Pick<Limit, 'end'>): void {
+  const { gang } = member
+  member.onLost((index, reason) => {
+    if (gang.index === 0 || index === 0) limit.end(lostFailure(gang, index, reason))
+  })
 }
 
 /** M1: with one member the whole attempt ends. The coordinator counts it as a lost machine (C1). */

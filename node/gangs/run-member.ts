@@ -14,7 +14,7 @@ import { directoryName } from '../directories.ts'
 import type { Ended, Lane, Log, MemoryLimit, TaskDirectories, TaskPaths } from '../ports.ts'
 import { explainExit } from '../post-mortem.ts'
 import type { Gangs } from './gangs.ts'
-import { lostFailure } from './member.ts'
+import { endWithLost } from './member.ts'
 import { MemberProgram } from './member-program.ts'
 import type { Gang } from './membership.ts'
 
@@ -55,8 +55,7 @@ export async function runMember(parts: MemberParts, run: MemberRun): Promise<End
   const { lane, attempt, job, gang, paths, limit } = run
   const isPrimary = gang.index === 0
   const member = gangs.enter({ attempt, gang, paths, owner: lane.owner })
-  // A subtask waits for the coordinator, which the primary tells.
-  if (isPrimary) member.onLost((index, reason) => limit.end(lostFailure(gang, index, reason)))
+  endWithLost(member, limit)
   const over = new AbortController()
   const signal = AbortSignal.any([limit.signal, over.signal])
   let dir: string | undefined

@@ -136,6 +136,23 @@ describe('M1: a gang', () => {
     expect(processesOf(tag)).toEqual([])
   })
 
+  it('of which the primary is lost ends on the others, and one of them says whom it lost', async () => {
+    const tag = wildTag()
+    const [one, two] = [lab.machine(), lab.machine()]
+    const members = lab.start([one, two], {
+      ...{ commandLine: sh('echo begun; sleep 60') },
+      multiInstanceSettings: { coordinationCommandLine: sh(`sleep ${tag} &`) },
+    })
+    await members[0]!.until('stdout.txt', 'begun')
+    one.seen = 'refused'
+    lab.net.cut(one.peer)
+    expect(await members[1]!.outcome).toMatchObject({
+      failureInfo: { code: 'MachineLost', reason: 'MemberLost', message: 'm0 (the primary) of the group was lost: its process has ended.' },
+    })
+    await lab.end(members)
+    expect(processesOf(tag)).toEqual([])
+  })
+
   it('whose members do not reach each other fails before its command line, naming them', async () => {
     const members = lab.start([a, b], { commandLine: sh('echo begun') }, { addresses: ['127.0.0.1', ''] })
     expect(await members[0]!.outcome).toMatchObject({
