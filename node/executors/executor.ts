@@ -23,6 +23,9 @@ import { type LanePlan, laneCommands, traceOf } from './tiers.ts'
 const firstUid = 0x6000_0000
 /** Users of one node. A lane takes the next one, so a number comes back only after so many lanes. */
 const uidsPerNode = 0x1_0000
+/** Groups of nodes lie above all users of lanes, up to 2^31. */
+const firstGroup = 0x7000_0000
+const groups = 0x0fff_ffff
 /** Nodes on one machine get different ranges by a hash of their seed. */
 const uidRanges = 0x1000
 
@@ -136,6 +139,8 @@ class LanePool implements TaskExecutor {
   #spawner: Spawner | undefined
   #spare: ShellLane | undefined
   #spareTimer: NodeJS.Timeout | undefined
+  /** Of this process alone: what sweeps after a node that was killed must not find the lanes of the one that comes after it. */
+  readonly #nodeGroup = firstGroup + randomInt(groups)
   #uidOffset = randomInt(uidsPerNode)
   #variant = 0
   #count = 0
@@ -281,7 +286,7 @@ class LanePool implements TaskExecutor {
       temporary.covers.some((cover) => isWithin(path, cover.path)) && !temporary.stays.some((stay) => isWithin(path, stay))
     return {
       owner: this.#isRoot ? this.#nextOwner() : undefined,
-      nodeGroup: this.#uidBase,
+      nodeGroup: this.#nodeGroup,
       hide: hide.filter(
         (path, at) => !isCovered(path) && !hide.some((other, otherAt) => isWithin(path, other) && (path !== other || otherAt < at)),
       ),
@@ -297,7 +302,6 @@ class LanePool implements TaskExecutor {
   }
 
   #nextOwner(): Owner {
-    // The first of the range is the group of all.
     this.#uidOffset = (this.#uidOffset % (uidsPerNode - 1)) + 1
     const uid = this.#uidBase + this.#uidOffset
     return { uid, gid: uid }

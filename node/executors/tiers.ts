@@ -24,7 +24,7 @@ import type { Temporary } from './temporary.ts'
 export interface LanePlan {
   /** The lane's user; only where the node is root. */
   owner: Owner | undefined
-  /** A group that all lanes of this node have and nothing else; only where the node is root. */
+  /** A group that all lanes of this process of the node have and nothing else; only where the node is root. */
   nodeGroup: number
   /** Directories that no task may see, none within another; each is covered by an empty one. */
   hide: readonly string[]

@@ -319,6 +319,26 @@ describe('lanes', () => {
     await broken.close()
   })
 
+  it.skipIf(!isRoot)('outlive the end of a node of the same data directory that was there before (root)', async () => {
+    const before = await TaskLab.open({ tier: 'process-group' })
+    const after = await TaskLab.open({ tier: 'process-group', root: before.root })
+    const each = await after.lane()
+    const started = Promise.withResolvers<void>()
+    let wd = ''
+    const running = after.sh(each, 'until [ -e go ]; do sleep 0.01; done; exit 5', {
+      placed: (paths) => {
+        wd = paths.wd
+      },
+      onStart: () => started.resolve(),
+    })
+    running.catch(() => undefined)
+    await started.promise
+    await before.executor.close()
+    writeFileSync(join(wd, 'go'), '')
+    expect((await running).exitCode).toBe(5)
+    await after.close()
+  })
+
   it('are found by the node that comes after one that was killed', () => {
     const run = join(lab.root, 'run')
     const own = readdirSync(run)

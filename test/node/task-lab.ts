@@ -30,7 +30,7 @@ export class TaskLab {
     mkdirSync(root, { recursive: true })
     // A lane's user must be able to pass through.
     chmodSync(root, 0o711)
-    mkdirSync(join(root, 'private'), { mode: 0o700 })
+    mkdirSync(join(root, 'private'), { recursive: true, mode: 0o700 })
     this.secret = join(root, 'private', 'identity')
     writeFileSync(this.secret, 'the secret key')
     // Permissions alone must not be what protects it.
