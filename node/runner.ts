@@ -37,7 +37,7 @@ import {
   type ThreadExecutor,
 } from './ports.ts'
 import { explainExit, readTail } from './post-mortem.ts'
-import { failureOf, heapOf, stderrTailBytes } from './task-failure.ts'
+import { boundedFailure, failureOf, heapOf, stderrTailBytes } from './task-failure.ts'
 
 export interface RunnerParts {
   executor: Executor
@@ -90,10 +90,11 @@ export async function runTask(parts: RunnerParts, work: Work, watcher: Watcher, 
   const run = new Run(parts, work, watcher, stop, vacate)
   try {
     const outcome = await run.whole(startTime)
+    if (outcome.failureInfo !== undefined) outcome.failureInfo = boundedFailure(outcome.failureInfo)
     return stop.aborted ? undefined : outcome
   } catch (error) {
     if (stop.aborted) return undefined
-    return { failureInfo: failureOf(error, parts.log, work.attempt), startTime, endTime: parts.now() }
+    return { failureInfo: boundedFailure(failureOf(error, parts.log, work.attempt)), startTime, endTime: parts.now() }
   } finally {
     vacate()
     run.seal()

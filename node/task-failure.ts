@@ -13,6 +13,14 @@ export function heapOf({ maxHeapMiB }: Pick<ThreadTask, 'maxHeapMiB'>, memoryMiB
   return maxHeapMiB ?? Math.max(heapStepMiB, Math.floor(memoryMiB / heapStepMiB) * heapStepMiB)
 }
 
+/** Of a failure's message (protocols/model/task.ts). */
+const maxMessageChars = 4096
+
+/** A message may quote a command line, or what another machine said, of any length: as whole, the coordinator would refuse the report. */
+export function boundedFailure(info: FailureInfo): FailureInfo {
+  return info.message.length <= maxMessageChars ? info : { ...info, message: `${info.message.slice(0, maxMessageChars - 1)}…` }
+}
+
 export function failureOf(error: unknown, log: Log, attempt: Attempt): FailureInfo {
   if (error instanceof TaskFailure) return error.info
   const code = (error as NodeJS.ErrnoException | undefined)?.code
@@ -21,6 +29,6 @@ export function failureOf(error: unknown, log: Log, attempt: Attempt): FailureIn
   return {
     category: 'servererror',
     code: code === 'ENOSPC' || code === 'EDQUOT' ? 'DiskFull' : 'Unknown',
-    message: `The node could not run the task: ${message}`.slice(0, 4096),
+    message: `The node could not run the task: ${message}`.slice(0, maxMessageChars),
   }
 }

@@ -1,5 +1,5 @@
 /** A member of a gang that runs here: its part in the rally, and what it hears of the others. */
-import type { Presence, Unreached } from '../../protocols/groups.ts'
+import { maxCardBytes, type Presence, presenceSchema, type Unreached } from '../../protocols/groups.ts'
 import type { Attempt } from '../../protocols/ids.ts'
 import type { FailureInfo } from '../../protocols/model/task.ts'
 import type { Limit } from '../attempt-limit.ts'
@@ -60,6 +60,9 @@ export class Member implements Membership {
   }
 
   async rally(card: Uint8Array, signal: AbortSignal): Promise<Rally> {
+    // A function's card comes from a process that runs strangers' code; the others would break the channel that brings a wrong one.
+    if (!presenceSchema.shape.card.safeParse(card).success)
+      throw new TaskFailure({ category: 'usererror', code: 'Unknown', message: `A member's card is at most ${maxCardBytes} bytes.` })
     const { index, members } = this.gang
     const self = members[index]!
     const over = AbortSignal.any([signal, this.ended])

@@ -3,6 +3,8 @@ import { lostAfterMs, maxMeshed, type Presence, pingMs, type Unreached } from '.
 
 /** What a failure says of pairs that did not reach each other. */
 const maxNamed = 12
+/** Of the names and reasons in a message of at most 4096: a machine's name may have 255. */
+const maxNamedChars = 3600
 
 /** Members by index; each may say what it says again, where its channel was opened anew. */
 export class Muster {
@@ -46,7 +48,9 @@ export class Muster {
     if (pairs.length === 0) return undefined
     const named = pairs.slice(0, maxNamed).map(({ from, index, why }) => `${nameOf(from)} does not reach ${nameOf(index)} (${why})`)
     const more = pairs.length > maxNamed ? ` and ${pairs.length - maxNamed} more` : ''
-    return `Members of the group cannot reach each other: ${named.join('; ')}${more}. Open TCP between these machines (all ports), or give the task to machines of one network (labels).`
+    const pairsText = named.join('; ')
+    const shown = pairsText.length > maxNamedChars ? `${pairsText.slice(0, maxNamedChars)}…` : pairsText
+    return `Members of the group cannot reach each other: ${shown}${more}. Open TCP between these machines (all ports), or give the task to machines of one network (labels).`
   }
 }
 

@@ -6,7 +6,7 @@ import { taskEnvironment } from '../../node/environment.ts'
 import { TaskFailure, type TaskPaths } from '../../node/ports.ts'
 import { explainExit, readTail } from '../../node/post-mortem.ts'
 import { runTask, type Work } from '../../node/runner.ts'
-import { type TaskSpecInput, taskSpecSchema } from '../../protocols/model/task.ts'
+import { outcomeSchema, type TaskSpecInput, taskSpecSchema } from '../../protocols/model/task.ts'
 import { attemptOf, brief } from '../support/worker/fake-coordinator.ts'
 import { FakeDirectories, FakeExecutor, FakeStaging, FakeThreads, noGangs, silentLog, until } from '../support/worker/fake-parts.ts'
 
@@ -57,6 +57,16 @@ function run(spec: Partial<TaskSpecInput>, extra: Partial<Work> = {}, stop = new
   )
   return { outcome, stop }
 }
+
+describe('a failure', () => {
+  it('is told in words that a report can hold, however long the name of its program is', async () => {
+    const { outcome } = run({ commandLine: 'x'.repeat(5000) })
+    const program = await executor.program('T')
+    program.end(127)
+    expect(outcomeSchema.safeParse(await outcome).error).toBeUndefined()
+    expect((await outcome)!.failureInfo!.message).toMatch(/^The program "x+…$/)
+  })
+})
 
 describe('a task', () => {
   it('runs the words of its command line and succeeds with exit code 0', async () => {

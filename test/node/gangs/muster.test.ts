@@ -52,6 +52,9 @@ describe('who has come', () => {
     const said = muster.unreached((index) => `m${index}`)!
     expect(said).toContain(' and 8 more')
     expect(said.length).toBeLessThan(4096)
+    const long = muster.unreached(() => 'm'.repeat(270))!
+    expect(long).toMatch(/Open TCP between these machines/)
+    expect(long.length).toBeLessThan(4096)
   })
 })
 
