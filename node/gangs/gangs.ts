@@ -59,7 +59,9 @@ export class Gangs {
     let seat: { chair: Chair; index: number } | undefined
     const session: GuestSession = serverSession(groupsProtocol, channel, {
       calls: {
-        join: ({ attempt }, { remote }) => {
+        join: async ({ attempt }, { remote }) => {
+          // A request that was there before the session is handled while that is made.
+          await undefined
           if (seat !== undefined) throw new MeshError('InvalidRequestBody', 'This channel has a member already.')
           const index = attempt.member ?? 0
           const chair = this.#members.get(attemptKey({ ...attempt, member: undefined }))?.chair

@@ -15,6 +15,8 @@ type ChairSession = Session<GroupsProtocol['server'], GroupsProtocol['client']>
 const askAgainMs = { first: 10, most: 500 }
 /** A primary that could not be dialled for so long will not be: the dials of a few tries, each 10 s at most. */
 const unreachableMs = 30_000
+/** Of why a primary could not be dialled, in a message of 4096 with two names. */
+const maxRefusalChars = 2000
 
 export class Guest implements Place {
   readonly #gang: Gang
@@ -74,8 +76,11 @@ export class Guest implements Place {
         since = now()
       } catch (error) {
         if (signal.aborted) return
-        // Somebody answered: the primary is not there yet.
-        if (!hasJoined && error instanceof MeshError && error.code === 'TaskNotFound') since = now()
+        const isAnswered = error instanceof MeshError && error.code === 'TaskNotFound'
+        // It was there, and has ended: its last note was lost with the channel. The coordinator knows why, and says what follows.
+        if (isAnswered && hasJoined) return
+        // Not there yet.
+        if (isAnswered) since = now()
         else this.#parts.log.debug({ err: error, attempt: this.#attempt }, 'no channel to the primary of a gang')
         if (!hasJoined && now() - since > unreachableMs) return this.#heard.failed(this.#unreachable(error))
       }
@@ -85,7 +90,8 @@ export class Guest implements Place {
   }
 
   #unreachable(error: unknown): string {
-    const said = error instanceof Error ? error.message : String(error)
+    // A refusal's text is the other machine's.
+    const said = (error instanceof Error ? error.message : String(error)).slice(0, maxRefusalChars)
     return `Members of the group cannot reach each other: ${nameOf(this.#gang, this.#attempt.member!)} has no connection to ${nameOf(this.#gang, 0)}: ${said}`
   }
 

@@ -6,9 +6,10 @@ import type { Member } from '../../../node/gangs/member.ts'
 import type { Rally } from '../../../node/gangs/membership.ts'
 import { listenForMembers, reach } from '../../../node/gangs/reach.ts'
 import type { Log } from '../../../node/ports.ts'
-import { groupsProtocol, pingMs } from '../../../protocols/groups.ts'
+import { decode, encode } from '../../../protocols/codec.ts'
+import { groupsProtocol, maxCardBytes, pingMs } from '../../../protocols/groups.ts'
 import { clientSession } from '../../../protocols/rpc.ts'
-import type { Wire } from '../../../protocols/wire.ts'
+import type { Channel, Wire } from '../../../protocols/wire.ts'
 import { MemoryNet } from '../../support/memory-wire.ts'
 import { silentLog, until } from '../../support/worker/fake-parts.ts'
 
@@ -244,7 +245,65 @@ describe('M1: a member of a gang', () => {
   })
 })
 
+describe('M1: the last word of a primary', () => {
+  it('may be lost with its channel: that it is not there any more says as much', async () => {
+    holdLooks()
+    rooms[1]!.close()
+    let opened = 0
+    const wire = net.wire(peers[1]!, ['worker'])
+    const open: Wire['open'] = async (...to) => {
+      opened += 1
+      return await wire.open(...to)
+    }
+    rooms[1] = new Gangs({ wire: { ...wire, open, probe: async () => seen }, log: heard, now: () => now })
+    const members = enter(2)
+    await rallyAll(members)
+    const losses = lossesOf(members[1]!)
+    const before = opened
+    rooms[0]!.leave(members[0]!)
+    await until(() => opened > before)
+    now += 20_000
+    // It would ask again after 20 ms.
+    await new Promise((resolve) => setTimeout(resolve, 100))
+    expect(losses).toEqual([])
+    expect(opened).toBe(before + 1)
+  })
+})
+
 describe('S1: a gang', () => {
+  it('does not pass on a card that the others would not take', async () => {
+    const [first] = enter(2)
+    await expect(first!.rally(new Uint8Array(maxCardBytes + 1), never)).rejects.toThrow('at most 4096 bytes')
+    await expect(first!.rally('a card' as unknown as Uint8Array, never)).rejects.toThrow('at most 4096 bytes')
+  })
+
+  it('is joined by a request that came before its channel was looked at', async () => {
+    let accept: ((channel: Channel) => void) | undefined
+    const wire = net.wire(peers[0]!, ['worker'])
+    rooms[0]!.close()
+    const serve: Wire['serve'] = (_, accepted) => {
+      accept = accepted
+      return () => undefined
+    }
+    rooms[0] = new Gangs({ wire: { ...wire, serve }, log: heard, now: () => now })
+    enter(2, {}, [0])
+    const answered = Promise.withResolvers<unknown>()
+    accept!({
+      remote: { peer: peers[1]!, roles: ['worker'] },
+      closed: new Promise(() => undefined),
+      send: (frame) => {
+        answered.resolve(decode(frame))
+        return true
+      },
+      drained: async () => undefined,
+      pause: () => undefined,
+      resume: () => undefined,
+      close: () => undefined,
+      receive: (handler) => handler(encode([0, 1, 'join', { attempt: { ...attempt, member: 1 } }])),
+    })
+    expect(await answered.promise).toEqual([1, 1, {}])
+  })
+
   const session = async (peer: string) =>
     clientSession(groupsProtocol, await net.wire(peer, ['worker']).open(peers[0]!, groupsProtocol), {
       calls: {},
