@@ -97,10 +97,11 @@ echo "ended $1 $?" >&4) 3<&- &
 }`
 }
 
+/** A launch that has just been forked has no group and no mark yet: it is its process alone. */
 function kill(mark: string, path: string): string {
   return `bm_kill() {
 (exec 2>/dev/null; PATH=${path}
-kill -9 "-$2"
+kill -9 "-$2" "$2"
 ${sweepText({ file: 'environ', text: `${launchMarker}=${mark}.` }, '"$1".')})
 echo "killed $1" >&4
 }`

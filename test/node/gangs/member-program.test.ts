@@ -1,3 +1,6 @@
+import { spawn } from 'node:child_process'
+import { createInterface } from 'node:readline'
+import type { Readable, Writable } from 'node:stream'
 import { afterEach, describe, expect, it } from 'vitest'
 import { launchScript, memberCommand, orderLine, readAnswer } from '../../../node/gangs/member-script.ts'
 import { wildTag } from '../task-lab.ts'
@@ -36,6 +39,25 @@ describe.each(cases)('the program of a member, $tier as $user', (each) => {
       // S1
       ...{ linked: 'EEXIST', followed: false, afterwards: 3, noisy: { exitCode: 0, killed: false }, after: 3 },
     })
+  })
+})
+
+describe('a launch that is to be killed', () => {
+  it('is killed also while it is a process alone, before it has a group and a mark', async () => {
+    const setup = { dir: '/', mark: `early.${process.pid}`, stdoutPath: '/dev/null', stderrPath: '/dev/null', systemPath: '/usr/bin:/bin' }
+    const [program, ...words] = memberCommand({ ...setup, coordination: [], command: ['true'] })
+    const launch = spawn('sleep', ['7206'], { stdio: 'ignore' })
+    const ended = new Promise<string | null>((resolve) => launch.once('exit', (_, signal) => resolve(signal)))
+    const member = spawn(program!, words, { stdio: ['ignore', 'ignore', 'ignore', 'pipe', 'pipe'] })
+    try {
+      const [orders, answers] = [member.stdio[3] as Writable, createInterface({ input: member.stdio[4] as Readable })]
+      orders.write(orderLine({ kill: 1, pid: launch.pid! }))
+      for await (const line of answers) if (line === 'killed 1') break
+      expect(await Promise.race([ended, new Promise((resolve) => setTimeout(resolve, 1000, 'it runs on'))])).toBe('SIGKILL')
+    } finally {
+      launch.kill('SIGKILL')
+      member.kill('SIGKILL')
+    }
   })
 })
 
