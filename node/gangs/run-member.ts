@@ -62,7 +62,7 @@ export async function runMember(parts: MemberParts, run: MemberRun): Promise<End
   let program: MemberProgram | undefined
   try {
     await run.stageCommon()
-    dir = directories.makeOwn(attempt.jobUid, job.jobId, directoryName(attempt), lane.owner)
+    dir = directories.makeOwn(attempt.jobUid, job.jobId, `member-${directoryName(attempt)}`, lane.owner)
     const { coordination, command, env, sharedLink, memory } = run
     program = await MemberProgram.start(
       {

@@ -1,6 +1,7 @@
-import { writeFileSync } from 'node:fs'
+import { existsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { brief } from '../../support/worker/fake-coordinator.ts'
 import { until } from '../../support/worker/fake-parts.ts'
 import { processesOf, wildTag } from '../task-lab.ts'
 import { GangLab, type Machine, sh } from './gang-lab.ts'
@@ -181,6 +182,17 @@ describe('M1: a gang', () => {
     const members = lab.start([a, b], { commandLine: sh('sleep 7305'), constraints: { maxWallClockTimeMs: 500 } })
     expect(await members[0]!.outcome).toMatchObject({ failureInfo: { code: 'MaxWallClockTimeExpiry' } })
     await lab.end(members)
+  })
+})
+
+describe('a gang whose task has the name of a directory that the node has for the job', () => {
+  it.each(['modules', 'threads-1', 'mpi-x'])('%s leaves it alone', async (task) => {
+    const own = lab.tasks.directories.makeOwn(1, brief.jobId, task, undefined)
+    writeFileSync(join(own, 'kept'), '')
+    const [primary] = lab.start([a], {}, { attempt: { jobUid: 1, task, epoch: 1 } })
+    expect(await primary!.outcome).toMatchObject({ exitCode: 0 })
+    expect(existsSync(join(own, 'kept'))).toBe(true)
+    await lab.tasks.directories.removeOwn(own)
   })
 })
 
