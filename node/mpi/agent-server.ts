@@ -11,7 +11,7 @@ import { readdir, rm } from 'node:fs/promises'
 import { Socket } from 'node:net'
 import { maxLaunches } from '../../protocols/launch.ts'
 import type { Log, Owner } from '../ports.ts'
-import { type AgentRequest, agentFailed, answerText, hereText, readRequest } from './agent-script.ts'
+import { type AgentRequest, agentFailed, answerText, hereText, maxRequestBytes, readRequest } from './agent-script.ts'
 
 /** What an agent is told. */
 export type AgentAnswer = 'here' | { exitCode: number; said: string }
@@ -139,7 +139,10 @@ export class AgentServer {
     if (text === undefined) return void outgoing.destroy()
     await new Promise<void>((resolve) => {
       outgoing.once('close', resolve)
-      // What an agent that was stopped does not read fits into the pipe: it holds nothing here.
+      // What an agent that was stopped does not read fits into the pipe: it holds nothing here. A task may have filled the pipe
+      // before: then it waits, until the server closes at the latest.
+      if (gone.signal.aborted) outgoing.destroy()
+      gone.signal.addEventListener('abort', () => outgoing.destroy(), { once: true })
       outgoing.end(text, () => outgoing.destroy())
     })
   }
@@ -165,11 +168,15 @@ export class AgentServer {
 function requestOn(incoming: Socket): Promise<AgentRequest> {
   return new Promise((resolve, reject) => {
     const pieces: Buffer[] = []
+    let bytes = 0
     let isRead = false
     incoming.on('data', (piece: Buffer) => {
       // What follows a request is of no meaning, and must not pile up.
       if (isRead) return
       pieces.push(piece)
+      bytes += piece.length
+      // A task that writes byte by byte does not have them all looked at each time.
+      if (bytes <= maxRequestBytes && !piece.includes(0)) return
       try {
         const request = readRequest(Buffer.concat(pieces))
         if (request === undefined) return

@@ -1,6 +1,17 @@
 /** The launch agent as mpirun calls it, against the node's end of its pipes. */
 import { execFileSync, spawn } from 'node:child_process'
-import { chmodSync, existsSync, linkSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  existsSync,
+  linkSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readlinkSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
@@ -191,6 +202,32 @@ describe('S1: what a task puts in the place of an agent', () => {
     for (const { answer } of first) answer({ exitCode: 0, said: '' })
     for (let n = 0; n < 5; n += 1) (await lab.next()).answer({ exitCode: 0, said: '' })
     await Promise.all(writers)
+  })
+
+  it('cannot hold the node by a pipe that is full already: with the attempt all is let go', async (t) => {
+    const lab = new AgentLab(t)
+    lab.fifo('1.out', '1.in')
+    const script = 'exec 3>1.in 4<>1.out; head -c 65536 /dev/zero >&4; printf "h1\\ntrue\\0" >&3; exec sleep 1000'
+    const task = spawn('sh', ['-c', script], { cwd: lab.dir, stdio: 'ignore' })
+    t.onTestFinished(() => void task.kill('SIGKILL'))
+    const held = () =>
+      readdirSync('/proc/self/fd').flatMap((fd) => {
+        try {
+          const to = readlinkSync(`/proc/self/fd/${fd}`)
+          return /\/1\.(in|out)\b/.test(to) && to.startsWith(lab.dir) ? [to] : []
+        } catch {
+          return []
+        }
+      })
+    const until = async (count: number) => {
+      while (held().length !== count) await new Promise((resolve) => setTimeout(resolve, 5))
+    }
+    const asked = await lab.next()
+    await until(2)
+    asked.answer({ exitCode: 0, said: '' })
+    await until(1)
+    lab.server.close()
+    await until(0)
   })
 
   it('cannot make the node hold more than a request', async (t) => {
