@@ -114,6 +114,15 @@ describe('failures', () => {
       '    disk is full',
     ])
   })
+
+  it.each([
+    'mpirun was unable to launch the specified application as it could not access\nor execute an executable:\n\nExecutable: ./pi',
+    '[proxy:0:0@m1] HYDU_create_process (utils/launch.c:73): execvp error on file ./pi (No such file or directory)',
+  ])('of mpirun that finds no program say how to send one', (stderr) => {
+    const failures = new Failures()
+    failures.add(failed('batch', 134, stderr))
+    expect(failures.lines().at(-1)).toContain('--with ./program')
+  })
 })
 
 describe('where inputs are staged', () => {

@@ -11,6 +11,7 @@ import type { Mesh } from '../../mesh/client.ts'
 import { addTasks } from '../../mesh/submit.ts'
 import type { Context } from '../context.ts'
 import { showDuration } from '../format.ts'
+import { hintOf } from '../run/hints.ts'
 import type { StagedShared } from '../run/inputs.ts'
 import { makeProgress } from '../run/progress.ts'
 import { Results } from '../run/results.ts'
@@ -247,6 +248,8 @@ export class MpiRun {
     if (ended === undefined) context.say('batchmesh: the job was ended before the program ran')
     else if (failureInfo !== undefined && failureName(failureInfo) !== 'FailureExitCode')
       context.say(`batchmesh: ${failureName(failureInfo)}: ${failureInfo.message}`)
+    const hint = hintOf(stderrTail)
+    if (hint !== undefined) context.say(`batchmesh: ${hint}`)
     const { written } = results
     const files = written === 0 ? '' : `, ${written} ${written === 1 ? 'file' : 'files'} written`
     if (request.isTrial && result === 'success') this.#tell(`All ${size.ranks} ranks started.`)

@@ -1,6 +1,7 @@
 /** Failed tasks in groups: the same failure of a thousand tasks is said once. */
 import type { TaskEvent } from '../../../protocols/control.ts'
 import { failureName } from '../../../protocols/model/task.ts'
+import { hintOf } from './hints.ts'
 
 export interface FailureGroup {
   /** What happened, such as `exit code 2`. */
@@ -8,6 +9,8 @@ export interface FailureGroup {
   taskIds: string[]
   /** The end of stderr of the first of them. */
   stderr: string[]
+  /** What to do about it, where that is known. */
+  hint?: string
 }
 
 const shownLines = 5
@@ -41,8 +44,9 @@ export class Failures {
     const ending = (stderr.at(-1) ?? '').replaceAll(/['"][^'"]*['"]|\S*[/.]\S*|0x[0-9a-f]+|\d+/gi, '*')
     const key = `${what(task).replaceAll(/\d+(?= |$)/g, (n) => (what(task).startsWith('exit code') ? n : '*'))}\n${ending}`
     const group = this.#groups.get(key)
+    const hint = hintOf(task.stderrTail)
     if (group !== undefined) group.taskIds.push(task.taskId)
-    else this.#groups.set(key, { what: what(task), taskIds: [task.taskId], stderr })
+    else this.#groups.set(key, { what: what(task), taskIds: [task.taskId], stderr, ...(hint === undefined ? {} : { hint }) })
     return group === undefined
   }
 
@@ -52,12 +56,13 @@ export class Failures {
 
   /** Lines for people, largest group first. */
   lines(): string[] {
-    return this.groups.flatMap(({ what, taskIds, stderr }) => {
+    return this.groups.flatMap(({ what, taskIds, stderr, hint }) => {
       const ids = [...taskIds].sort()
       const named = ids.slice(0, shownTasks).join(', ') + (ids.length > shownTasks ? ` and ${ids.length - shownTasks} more` : '')
       return [
         `${ids.length === 1 ? '1 task' : `${ids.length} tasks`} failed: ${what} (${named})`,
         ...stderr.map((line) => `    ${line.replaceAll('\t', '  ').replace(/\r$/, '')}`),
+        ...(hint === undefined ? [] : [`    ${hint}`]),
       ]
     })
   }
