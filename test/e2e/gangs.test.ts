@@ -119,10 +119,8 @@ mkfifo ask; (read -r line <ask; echo "$line" >answer) & echo coordinated`
     expect((await processesWith('7303')).length).toBe(3)
     const { nodeInfo } = await taskOf(lab, founder, 'lost/t')
     const victim = workers.slice(1).find(({ name }) => name !== nodeInfo!.machineName)!
-    const killedAt = Date.now()
     await victim.kill('SIGKILL')
     await lab.until('nothing of it runs', async () => (await processesWith('7303')).length === 0, { deadlineMs: 10_000 })
-    expect(Date.now() - killedAt).toBeLessThan(10_000)
     await lab.up(victim.name, { args: [...lendAll, '--label', 'kind=some', '--log-level', 'warn'] })
     await lab.until('it runs again', async () => (await traces.lines('starts')).length === 2)
     await traces.open('gate')
