@@ -196,7 +196,10 @@ export class TlsLink implements Link {
     const connection = this.#connection(from, socket)
     connection.sendControl(controlFrame(kinds.hello))
     this.#take(from, connection)
-    socket.on('data', connection.received)
+    socket.on('data', (bytes) => {
+      connection.received(bytes)
+      release(bytes)
+    })
   }
 
   /** `failed`: what to do when it ends before it is taken. */
@@ -272,6 +275,17 @@ export class TlsLink implements Link {
     else this.#receiver.lost(rank, error)
     this.#watchNext()
   }
+}
+
+/** Below it a call costs more than the memory. */
+const releasedBytes = 4 << 10
+
+/**
+ * Frees the memory of what was read, at once: an accepted socket has no `onread`, and makes a buffer for each record. The next
+ * record then lands in memory that is there and in the cache, instead of new pages until garbage collection frees the old.
+ */
+function release({ buffer, byteLength }: Buffer): void {
+  if (byteLength >= releasedBytes && buffer.byteLength === byteLength && buffer instanceof ArrayBuffer) buffer.transfer(0)
 }
 
 function goneFrame(rank: number, hasLeft = false): Uint8Array {
