@@ -50,9 +50,11 @@ export function registerFiles(group: Command, context: Context): void {
       const { multiInstanceSettings } = await mesh.control.call('getTask', ref, { signal })
       if (rank !== undefined || multiInstanceSettings !== undefined) {
         const { writeRanks } = await import('./mpi/stream.ts')
-        const { hasRanks } = await writeRanks(context.world, context.world.stdout, pieces, rank)
-        if (rank !== undefined && !hasRanks)
-          context.say(`batchmesh: no line of ${name} names its rank; "batchmesh mpi run" and "mpirun --tag-output" see to that`)
+        const { ranks } = await writeRanks(context.world, context.world.stdout, pieces, rank)
+        if (rank === undefined || ranks.has(rank)) return
+        if (ranks.size > 0)
+          context.say(`batchmesh: rank ${rank} has written no line to ${name}; the highest that has is ${Math.max(...ranks)}`)
+        else context.say(`batchmesh: no line of ${name} names its rank; "batchmesh mpi run" and "mpirun --tag-output" see to that`)
       } else for await (const piece of pieces) await context.world.stdout.write(piece)
     })
   })

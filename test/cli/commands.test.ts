@@ -206,6 +206,22 @@ describe('commands', () => {
     expect(lab.mesh.asked).toEqual([])
   })
 
+  it('job wait that is interrupted says that the job goes on, and how to end it', async () => {
+    await lab.run('job', 'create', 'j')
+    let open = () => {}
+    lab.mesh.gate = new Promise((resolve) => (open = resolve))
+    await lab.run('task', 'create', 'j/t', '--command-line', 'true')
+    lab.mesh.onCall = (name) => {
+      if (name === 'watch') setImmediate(() => lab.interrupt())
+    }
+    const ran = await lab.run('job', 'wait', 'j')
+    open()
+    expect(ran).toMatchObject({
+      code: 130,
+      stderr: expect.stringContaining('Job j goes on. Wait again: batchmesh job wait j; end it: batchmesh job stop j'),
+    })
+  })
+
   it('job wait exits with 1 when a task failed', async () => {
     await lab.run('job', 'create', 'j')
     await lab.run('task', 'create', 'j/t', '--command-line', 'false')

@@ -271,6 +271,15 @@ describe('task logs of an MPI program', () => {
     expect((await lab.run('task', 'logs', 'j/mpi', '--rank', '1')).stdout).toMatch(/^\[1\] a\n\[1\] b .\n$/)
   })
 
+  it('says so where the rank has written nothing', async () => {
+    const ran = await lab.run('task', 'logs', 'j/mpi', '--rank', '30')
+    expect(ran).toMatchObject({
+      code: 0,
+      stdout: '',
+      stderr: 'batchmesh: rank 30 has written no line to stdout.txt; the highest that has is 1\n',
+    })
+  })
+
   it('says so where no line has a rank', async () => {
     await lab.run('run', '--job-id', 'plain', '-q', 'echo x')
     const ran = await lab.run('task', 'logs', 'plain/0000', '--rank', '0')

@@ -19,12 +19,12 @@ export async function writeRanks(
   output: Output,
   pieces: AsyncIterable<Uint8Array>,
   rank?: number,
-): Promise<{ hasRanks: boolean }> {
+): Promise<{ ranks: ReadonlySet<number> }> {
   const reader = new RankReader()
   const coloured = isColoured(world, output)
-  let hasRanks = false
+  const ranks = new Set<number>()
   const write = async (lines: readonly RankLine[]) => {
-    hasRanks ||= lines.some((line) => line.rank !== undefined)
+    for (const line of lines) if (line.rank !== undefined) ranks.add(line.rank)
     const text = lines
       .filter((line) => rank === undefined || line.rank === rank)
       .map((line) => shownLine(line, coloured))
@@ -33,7 +33,7 @@ export async function writeRanks(
   }
   for await (const piece of pieces) await write(reader.push(asText(piece)))
   await write(reader.end())
-  return { hasRanks }
+  return { ranks }
 }
 
 /** Prints both streams of a task until it has ended; a task that never ran has none. */

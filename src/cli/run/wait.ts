@@ -8,6 +8,7 @@ import { Failures } from './failures.ts'
 import { follow } from './follow.ts'
 import { makeProgress } from './progress.ts'
 import { Results } from './results.ts'
+import { explainSilence, type Silence } from './silence.ts'
 
 export interface WaitOptions {
   /** Where outputs are written. */
@@ -15,6 +16,8 @@ export interface WaitOptions {
   /** Where the files of standard output go that the script of a `submit` names; default `to`, without it nowhere. */
   logsTo?: string
   quiet: boolean
+  /** While no task has started for so long, the mesh is asked why; default ten seconds. */
+  silenceMs?: number
   onEnded?: (task: TaskEvent) => void
 }
 
@@ -32,6 +35,8 @@ export async function waitForJob(context: Context, jobId: string, options: WaitO
   let failed = 0
   let succeeded = 0
   let notRun = 0
+  let silence: Silence | undefined
+  let isInterrupted = false
   try {
     return await interruptible(context.world, async (signal) => {
       const results = new Results(mesh, {
@@ -50,12 +55,24 @@ export async function waitForJob(context: Context, jobId: string, options: WaitO
         printsStderr: () => false,
         onPrint: () => progress.clear(),
       })
+      signal.addEventListener('abort', () => {
+        isInterrupted = true
+      })
+      if (!options.quiet && job.counts.running + job.counts.completed === 0) {
+        const { items } = await mesh.control.call('listTasks', { jobId, state: 'active', limit: 1 }, { signal, persist: true })
+        const say = (line: string) => {
+          progress.clear()
+          context.say(line)
+        }
+        if (items[0] !== undefined) silence = explainSilence(mesh, { jobId, taskId: items[0].id }, say, options.silenceMs)
+      }
       progress.tasks(job.counts.active + job.counts.running + job.counts.completed)
       const end = await follow(mesh, jobId, {
         seen: new Set(),
         signal,
         onCounts: (counts) => {
           progress.counts(counts)
+          silence?.counts(counts)
           notRun = counts.active + counts.running
         },
         onEnded: (task) => {
@@ -97,6 +114,8 @@ export async function waitForJob(context: Context, jobId: string, options: WaitO
       return failed > 0 || problems.length > 0 || end === 'ended' ? 1 : 0
     })
   } finally {
+    silence?.stop()
     progress.stop()
+    if (isInterrupted) context.say(`Job ${jobId} goes on. Wait again: batchmesh job wait ${jobId}; end it: batchmesh job stop ${jobId}`)
   }
 }
