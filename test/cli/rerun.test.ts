@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { MeshError } from '../../protocols/errors.ts'
 import type { JobSpec } from '../../protocols/model/job.ts'
+import { poolSpecSchema } from '../../protocols/model/pool.ts'
 import { Lab } from './lab.ts'
 
 let lab: Lab
@@ -25,6 +26,20 @@ describe('job rerun', () => {
     expect(job('j-r2').tasks.get('0001')!.spec).toEqual(job('j').tasks.get('0001')!.spec)
     expect(job('j-r2')).toMatchObject({ state: 'completed' })
     expect(job('j-r2').spec.metadata).toEqual(expect.arrayContaining(job('j').spec.metadata!))
+  })
+
+  it('of a job whose pool went with it is refused, and adds no job', async () => {
+    await failing()
+    job('j').spec.poolId = 'own'
+    const { code, stderr } = await lab.run('job', 'rerun', 'j', '--failed')
+    expect([code, stderr]).toEqual([
+      1,
+      expect.stringMatching(/^batchmesh: The pool own of job j is not there any more; .* pool create own …/),
+    ])
+    expect([...lab.mesh.jobs.keys()]).toEqual(['j'])
+    lab.mesh.pools.set('own', poolSpecSchema.parse({ id: 'own', vmSize: 'cores=1' }))
+    expect((await lab.run('job', 'rerun', 'j', '--failed', '-d')).code).toBe(0)
+    expect(job('j-r2').spec.poolId).toBe('own')
   })
 
   it('once more takes the next name', async () => {

@@ -2,6 +2,7 @@
 import { MeshError } from '../../../protocols/errors.ts'
 import { foldId } from '../../../protocols/ids.ts'
 import type { JobSpec, JobView } from '../../../protocols/model/job.ts'
+import { defaultPoolId } from '../../../protocols/model/pool.ts'
 import { type TaskSpec, type TaskView, taskSpecSchema } from '../../../protocols/model/task.ts'
 import { severalAtOnce } from '../../mesh/batches.ts'
 import type { Mesh } from '../../mesh/client.ts'
@@ -108,6 +109,7 @@ async function submitAgain(
   }
   if (ids.size === 0) return undefined
   if (neverRan > 0) context.say(`${neverRan} of them never ran, because the job was ended.`)
+  await checkPool(mesh, job, signal)
   const jobId = await addJobAgain(mesh, job, signal)
   try {
     for await (const page of tasksOf(mesh, job.id, {}, signal)) {
@@ -121,6 +123,18 @@ async function submitAgain(
     throw error
   }
   return { jobId, count: ids.size }
+}
+
+/** Pools that `mpi run` and `submit` make go with their job: another job would wait for its pool for ever. */
+async function checkPool(mesh: Mesh, { id, poolId }: JobView, signal: AbortSignal): Promise<void> {
+  if (poolId === defaultPoolId) return
+  try {
+    await mesh.control.call('getPool', { poolId }, { signal, persist: true })
+  } catch (error) {
+    if (!(error instanceof MeshError) || error.code !== 'PoolNotFound') throw error
+    const message = `The pool ${poolId} of job ${id} is not there any more; one that was made for a job goes with it. Give the command that submitted the job again, or make such a pool first: batchmesh pool create ${poolId} …`
+    throw new MeshError('PoolNotFound', message, { cause: error })
+  }
 }
 
 function tooMany(jobId: string, count: number): MeshError {
