@@ -31,7 +31,7 @@ import {
   onStarted,
   onUploading,
 } from './machines.ts'
-import { allocateMarked, onAddPool, onDeletePool, onReserved, onResizePool } from './pools.ts'
+import { allocateMarked, onAddPool, onDeletePool, onReserved, onResizePool, removeForsaken } from './pools.ts'
 import { settle } from './settle.ts'
 import type { State } from './state.ts'
 import { refuse, type Turn } from './turn.ts'
@@ -131,6 +131,7 @@ function onTick(turn: Turn): void {
   expire(turn)
   limitJobs(turn)
   endDoneJobs(turn)
+  removeForsaken(turn)
   for (const pool of state.pools.values()) {
     // Machines are asked again, and given up, without any other event.
     pool.toAllocate = true

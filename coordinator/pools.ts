@@ -7,6 +7,7 @@ import { foldId } from '../protocols/ids.ts'
 import { defaultPoolId } from '../protocols/model/pool.ts'
 import { holds } from '../protocols/model/resources.ts'
 import { capacityOfVmSize } from '../protocols/model/vm-sizes.ts'
+import { ageMs } from './clock.ts'
 import type { ControlEvent, WorkerEvent } from './events.ts'
 import { addNodeToState, addPoolToState } from './make-state.ts'
 import { unparkNode } from './parking.ts'
@@ -87,6 +88,21 @@ export function removeIfJobless(turn: Turn, pool: Pool): void {
   // One that waits for another job is not among the pool's yet.
   const isNamed = [...turn.state.jobs.values()].some(({ row }) => row.state === 'active' && foldId(row.spec.poolId) === pool.id)
   if (!isNamed) removePool(turn, pool)
+}
+
+/**
+ * Pools of a job that never came, or had ended before its pool was made: whoever made them died between the two, or the job
+ * could not start any more. They are given as long as they would have for their nodes.
+ */
+export function removeForsaken(turn: Turn): void {
+  const { state, now } = turn
+  const waiting = [...state.pools.values()].filter(
+    (pool) => isWaiting(pool) && ageMs(pool.row.creationTime, now) >= pool.row.spec.resizeTimeoutMs,
+  )
+  if (waiting.length === 0) return
+  const named = new Set<string>()
+  for (const { row } of state.jobs.values()) if (row.state === 'active') named.add(foldId(row.spec.poolId))
+  for (const pool of waiting) if (!named.has(pool.id)) removePool(turn, pool)
 }
 
 /** Whether the pool is there for jobs that all wait for others. */

@@ -225,6 +225,18 @@ describe('a pool that lives as long as its job', () => {
     expect(scene.state.pools.has('p')).toBe(false)
   })
 
+  it('is deleted after its time for nodes when there is no job: that ended before, or never came', () => {
+    scene.addJob({ id: 'k', poolId: 'q' })
+    ends('k')
+    for (const id of ['q', 'r']) scene.addPool({ id, targetDedicatedNodes: 1, poolLifetimeOption: 'job', resizeTimeoutMs: 10_000 })
+    scene.addJob({ id: 'waits', poolId: 'r', dependsOnJobs: [{ jobId: 'j', condition: 'afterany' }] })
+    scene.tick(9)
+    expect(scene.state.pools.has('q')).toBe(true)
+    scene.tick(2)
+    expect([...scene.state.pools.keys()]).toEqual(['default', 'p', 'r'])
+    expect(scene.rows.has('pool/q')).toBe(false)
+  })
+
   it('is the only kind that goes with a job', () => {
     scene.addPool({ id: 'q' })
     scene.addJob({ id: 'k', poolId: 'q' })
