@@ -18,6 +18,8 @@ export const steps: readonly Step[] = [
   // Nothing is rewritten. The number keeps an older version, which would pass over the new rows, from losing their tasks.
   { from: 1, what: 'task arrays have rows of their own (arry/)' },
   { from: 2, what: 'jobs have a roll of their tasks (roll/), so that a start needs not read every spec', makes: 'rolls' },
+  // Nothing is rewritten. An older version would run jobs that wait for others, and leave rows behind when it deletes one.
+  { from: 3, what: 'jobs may wait for other jobs, and subtasks have rows (subt/)' },
 ]
 
 /** The mesh row in this version's format and the steps that led there; undefined for a format that this version does not know. */

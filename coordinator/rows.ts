@@ -22,7 +22,7 @@ import type { AttemptRecord, FailureInfo, Outcome } from '../protocols/model/tas
 import type { Role } from '../protocols/wire.ts'
 
 /** Raised when rows change their shape; a store of another format is migrated (migrate.ts) or refused, never guessed at. */
-export const storeFormat = 3
+export const storeFormat = 4
 
 export interface MeshRow {
   format: number

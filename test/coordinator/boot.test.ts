@@ -3,10 +3,10 @@ import { boot } from '../../coordinator/boot.ts'
 import { migrate, steps } from '../../coordinator/migrate.ts'
 import { shift } from '../../coordinator/queue.ts'
 import { chanceWords } from '../../coordinator/roll.ts'
-import { type ArrayRow, arrayKey, type MeshRow, meshKey, storeFormat, taskOfKey } from '../../coordinator/rows.ts'
+import { type ArrayRow, arrayKey, type MeshRow, meshKey, statusKey, storeFormat, taskOfKey } from '../../coordinator/rows.ts'
 import type { Job, Task } from '../../coordinator/state.ts'
 import { createMemoryStore, type Store } from '../../coordinator/store.ts'
-import { lookUp } from '../../coordinator/task-book.ts'
+import { liveTask, lookUp } from '../../coordinator/task-book.ts'
 import { viewCounts, viewTask } from '../../coordinator/view.ts'
 import { decode, encode } from '../../protocols/codec.ts'
 import { readStatus, readTaskSpec } from '../support/rows.ts'
@@ -148,6 +148,24 @@ describe('the roll of a job, at a start', () => {
     expect(told(second.state.jobIds.get('kinds')!)).toEqual(told(before))
   })
 
+  it('of a store of format 3 is taken as it is, with the parts of gangs that its own rows tell', async () => {
+    const scene = new Scene()
+    for (const name of ['a', 'b']) scene.hello(name, { cores: 1 })
+    scene.addPool({ id: 'p', targetDedicatedNodes: 2, enableInterNodeCommunication: true })
+    scene.grantAll()
+    scene.addJob({ id: 'j', poolId: 'p' })
+    scene.addTasks('j', { id: 'g', multiInstanceSettings: { numberOfInstances: 2, coordinationCommandLine: 'x' } })
+    const uid = scene.uidOf('j')
+    const status = readStatus(scene.rows, uid, 'g')!
+    const lease = status.lease!.map((member, index) => (index === 1 ? { ...member, ended: true } : member))
+    const store = await storeOf(scene, 3)
+    await store.write(new Map([[statusKey(uid, 'g'), encode({ ...status, lease })]]))
+    const { state, migrated } = await boot(store, self, 0)
+    sanityCheck(state)
+    expect(migrated).toHaveLength(1)
+    expect([...liveTask(state.jobIds.get('j')!, 'g')!.lease!.parts.keys()]).toEqual([1])
+  })
+
   it('is made anew when the start that made it broke off', async () => {
     const store = await storeOf(workOfAllKinds(), 2)
     let writes = 0
@@ -162,7 +180,7 @@ describe('the roll of a job, at a start', () => {
     await expect(boot(failing, self, 0)).rejects.toThrow('the disk is gone')
     const { state, migrated } = await boot(store, self, 0)
     sanityCheck(state)
-    expect(migrated.length).toBe(1)
+    expect(migrated.length).toBe(storeFormat - 2)
     expect(state.jobIds.get('kinds')!.total).toBe(7)
   })
 
