@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { Broker } from '../../node/groups/links/broker.ts'
 import { type MemberOptions, openMember } from '../../node/groups/links/member.ts'
+import { MemoryNetwork } from '../support/memory-link.ts'
 import { linkContract, type OpenedLinks } from './link-contract.ts'
 
 const loopback = ['127.0.0.1']
@@ -35,3 +36,10 @@ linkContract('both together', {
     return open(size, (rank) => ({ addresses: loopback, broker: brokers[rank >> 1]!.port() }))
   },
 })
+
+for (const seed of [1, 2]) {
+  linkContract(`the tests' link in one thread, seed ${seed}`, {
+    shares: 'all',
+    open: async (size) => ({ links: new MemoryNetwork(size, { seed, isShared: true }).links, stop: async () => {} }),
+  })
+}

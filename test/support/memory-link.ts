@@ -41,8 +41,8 @@ export class MemoryNetwork {
   readonly #queues: Item[][]
   readonly #receivers: (Receiver | undefined)[]
   readonly #dead = new Set<number>()
-  /** Pairs (at, about) of which the one knows that the other is gone. */
-  readonly #told = new Set<string>()
+  /** Pairs (at, about) of which the one knows that the other is gone, and why. */
+  readonly #told = new Map<string, Error>()
   readonly #memory = new Map<string, SharedArrayBuffer>()
   #isRunning = false
 
@@ -81,6 +81,7 @@ export class MemoryNetwork {
 
   #link(rank: number, isShared: boolean): Link {
     let isClosed = false
+    const asked = new Map<string, number>()
     return {
       rank,
       size: this.#size,
@@ -89,8 +90,10 @@ export class MemoryNetwork {
         this.#run()
       },
       send: (to, envelope, data) => {
-        if (data.byteLength !== envelope.bytes) throw new Error('The envelope tells another length than that of the data.')
+        if (data.byteLength !== envelope.bytes) throw new RangeError('The envelope tells another length than that of the data.')
         if (isClosed || this.#dead.has(rank) || this.#dead.has(to)) return Promise.reject(new Error('the connection broke'))
+        const gone = this.#told.get(`${rank} ${to}`)
+        if (gone !== undefined) return Promise.reject(gone)
         if (this.#random() < 0.5) {
           this.#put(rank, to, { envelope, data: data.slice() })
           return undefined
@@ -99,7 +102,10 @@ export class MemoryNetwork {
       },
       shared: async (name, ranks, bytes) => {
         if (!isShared) return undefined
-        const key = `${name} ${ranks.join(',')}`
+        const all = `${name} ${ranks.join(',')}`
+        const times = asked.get(all) ?? 0
+        asked.set(all, times + 1)
+        const key = `${all} ${times}`
         const memory = this.#memory.get(key) ?? new SharedArrayBuffer(bytes)
         if (memory.byteLength !== bytes) throw new Error(`Members ask for ${memory.byteLength} and ${bytes} bytes of one memory.`)
         this.#memory.set(key, memory)
@@ -109,7 +115,7 @@ export class MemoryNetwork {
         if (isClosed) return
         isClosed = true
         for (let to = 0; to < this.#size; to += 1) {
-          if (to !== rank) this.#put(rank, to, { isEnd: true, error: new Error('it has closed its connections') })
+          if (to !== rank) this.#put(rank, to, { isEnd: true, error: new Error(`Member ${rank} has left the group.`) })
         }
       },
     }
@@ -142,7 +148,7 @@ export class MemoryNetwork {
     if ('isEnd' in item) {
       queue.shift()
       const isNews = !this.#told.has(`${to} ${from}`) && !this.#dead.has(to)
-      this.#told.add(`${to} ${from}`)
+      if (isNews) this.#told.set(`${to} ${from}`, item.error)
       if (isNews) this.#receivers[to]!.lost(from, item.error)
       return true
     }
