@@ -16,8 +16,6 @@ export interface WaitOptions {
   /** Where the files of standard output go that the script of a `submit` names; default `to`, without it nowhere. */
   logsTo?: string
   quiet: boolean
-  /** While no task has started for so long, the mesh is asked why; default ten seconds. */
-  silenceMs?: number
   onEnded?: (task: TaskEvent) => void
 }
 
@@ -64,7 +62,7 @@ export async function waitForJob(context: Context, jobId: string, options: WaitO
           progress.clear()
           context.say(line)
         }
-        if (items[0] !== undefined) silence = explainSilence(mesh, { jobId, taskId: items[0].id }, say, options.silenceMs)
+        if (items[0] !== undefined) silence = explainSilence(mesh, { jobId, taskId: items[0].id }, say)
       }
       progress.tasks(job.counts.active + job.counts.running + job.counts.completed)
       const end = await follow(mesh, jobId, {
