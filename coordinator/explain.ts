@@ -5,9 +5,9 @@ import { defaultPoolId } from '../protocols/model/pool.ts'
 import { type Capacity, type Demand, fits, labelsMatch } from '../protocols/model/resources.ts'
 import { gangShortage, gangsTurn } from './explain-gang.ts'
 import { mpiVersion } from './gang-members.ts'
+import { isWaiting, olderGangPool } from './gang-pools.ts'
 import { isExcluded } from './missing-program.ts'
 import { jobsInOrder, readyIn } from './placement.ts'
-import { isWaiting } from './pools.ts'
 import { allowsGangs, hasThreads, isWanted, suits, unreserved, wholeOf } from './room.ts'
 import {
   type Job,
@@ -229,7 +229,9 @@ export function explainPool(state: State, pool: Pool): Explanation {
     if (why !== undefined) details.push(`${machine.description.name}: ${why}`)
   }
   if (granted >= target) return { summary: `Pool ${spec.id} has all its ${many(target, 'node')}; ${waitingNow(pool)}.`, details }
-  return { summary: `Pool ${spec.id} has ${granted} of ${target} nodes. ${shortage(state, pool)}`, details }
+  const older = olderGangPool(state, pool)
+  const why = older === undefined ? shortage(state, pool) : `Pool ${older.row.spec.id} is older and gets its nodes first.`
+  return { summary: `Pool ${spec.id} has ${granted} of ${target} nodes. ${why}`, details }
 }
 
 function shortage(state: State, pool: Pool): string {

@@ -9,6 +9,7 @@ import { holds } from '../protocols/model/resources.ts'
 import { capacityOfVmSize } from '../protocols/model/vm-sizes.ts'
 import { ageMs } from './clock.ts'
 import type { ControlEvent, WorkerEvent } from './events.ts'
+import { isWaiting, olderGangPool } from './gang-pools.ts'
 import { addNodeToState, addPoolToState } from './make-state.ts'
 import { unparkNode } from './parking.ts'
 import { isWanted, unreserved } from './room.ts'
@@ -105,11 +106,6 @@ export function removeForsaken(turn: Turn): void {
   for (const pool of waiting) if (!named.has(pool.id)) removePool(turn, pool)
 }
 
-/** Whether the pool is there for jobs that all wait for others. */
-export function isWaiting({ row, jobs }: Pool): boolean {
-  return row.spec.poolLifetimeOption === 'job' && jobs.size === 0
-}
-
 /** A job of the pool may run from now on. */
 export function startAllocating(turn: Turn, pool: Pool): void {
   pool.toAllocate = true
@@ -155,6 +151,12 @@ function allocate(turn: Turn, pool: Pool): void {
   // Nodes that a job will need when others have ended could be those that the others need.
   if (isWaiting(pool)) {
     for (const node of [...pool.nodes.values()]) removeNode(turn, node, 'no job of its pool may run yet')
+    return
+  }
+  if (olderGangPool(turn.state, pool) !== undefined) {
+    for (const node of [...pool.nodes.values()]) if (node.leases.size === 0) removeNode(turn, node, 'an older pool gets its nodes first')
+    // Its own time begins when it may ask.
+    pool.row.resizeDeadline = turn.now + spec.resizeTimeoutMs
     return
   }
   for (const node of [...pool.nodes.values()]) {

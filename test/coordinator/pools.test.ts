@@ -1,5 +1,6 @@
 import { beforeEach, describe, expect, it, vi } from 'vitest'
 import type { Event } from '../../coordinator/events.ts'
+import { explainPool } from '../../coordinator/explain.ts'
 import { endTurn, step } from '../../coordinator/machine.ts'
 import { isWanted } from '../../coordinator/room.ts'
 import type { MachineDescription } from '../../protocols/model/machine.ts'
@@ -17,6 +18,40 @@ beforeEach(() => {
   scene = new Scene()
   scene.hello('a', { cores: 2 })
   scene.hello('b', { cores: 2 })
+})
+
+describe('M1: pools for the gangs of one job each', () => {
+  const whole = { enableInterNodeCommunication: true, poolLifetimeOption: 'job' } as const
+  const sizes = () => [...scene.state.pools.values()].flatMap(({ id, nodes: { size } }) => (id === 'default' ? [] : [`${id} ${size}`]))
+  const add = (id: string, targetDedicatedNodes: number, vmSize = 'cores=1,memory=1GiB') => {
+    scene.addPool({ id, targetDedicatedNodes, vmSize, ...whole })
+    scene.addJob({ id: `j${id}`, poolId: id })
+    scene.grantAll()
+  }
+
+  it('get their nodes one after the other, so that none waits for a part that another has', () => {
+    add('p', 3)
+    expect(sizes()).toEqual(['p 3'])
+    add('q', 3)
+    add('r', 1)
+    // The first is whole; of the others the older one comes first, though there is room for the other.
+    expect(sizes()).toEqual(['p 3', 'q 1', 'r 0'])
+    expect(explainPool(scene.state, scene.state.pools.get('r')!).summary).toBe(
+      'Pool r has 0 of 1 nodes. Pool q is older and gets its nodes first.',
+    )
+    scene.ask({ kind: 'terminateJob', jobId: 'jp', terminateReason: 'Done' })
+    for (let seconds = 0; seconds < 3; seconds += 1) {
+      scene.grantAll()
+      scene.tick(1)
+    }
+    expect(sizes()).toEqual(['q 3', 'r 1'])
+  })
+
+  it('wait for none that is larger than the mesh', () => {
+    add('p', 1, 'cores=3,memory=1GiB')
+    add('q', 1)
+    expect(sizes()).toEqual(['p 0', 'q 1'])
+  })
 })
 
 describe('reservations', () => {
