@@ -135,7 +135,8 @@ export class Channel {
     if (this.#receives.remove(receive)) return true
     const { arrival } = receive
     if (arrival === undefined || !this.#attached.delete(receive)) return false
-    arrival.isBorrowed = arrival.buffer !== undefined && placeOf(arrival, receive) !== undefined
+    // Once the array of one receive, always: a second that is given up has another, or none.
+    if (arrival.buffer !== undefined && placeOf(arrival, receive) !== undefined) arrival.isBorrowed = true
     this.#detach(arrival, receive)
     this.offer(arrival)
     return true

@@ -278,6 +278,8 @@ describe('giving up', () => {
     target.set([1, 2])
     expect(target.buffer).toBe(into.buffer)
     expect(request.cancel()).toBe(true)
+    // Another one has it for a moment.
+    expect(group.irecv().cancel()).toBe(true)
     target[2] = 3
     receiver!.end(1, envelope, target)
     into.fill(9)
