@@ -51,7 +51,10 @@ export class Directories {
     }
     for (const path of [root, ...Object.values(this.node)]) makeDirectory(path, 0o711)
     for (const jobId of readdirSync(this.node.workitems)) {
-      for (const name of readdirSync(join(this.node.workitems, jobId))) {
+      const names = readdirSync(join(this.node.workitems, jobId))
+      // A process ended between making, or removing, it and what was in it.
+      if (names.length === 0) rmdirSync(join(this.node.workitems, jobId))
+      for (const name of names) {
         const uid = /^job-([0-9]+)$/.exec(name)?.[1]
         if (uid !== undefined) this.#jobs.set(Number(uid), join(this.node.workitems, jobId, name))
       }

@@ -162,6 +162,13 @@ describe('what expires', () => {
     expect(existsSync(directories.make(attempt(1, 'b'), 'job', undefined).wd)).toBe(true)
   })
 
+  it('is also what a node that was killed had just made, or almost removed', () => {
+    const begun = join(new Directories(root).node.workitems, 'begun')
+    mkdirSync(begun)
+    expect(new Directories(root).jobs).toEqual([])
+    expect(existsSync(begun)).toBe(false)
+  })
+
   it('is all of a purged job but what still runs', async () => {
     const directories = new Directories(root)
     const [ended, running, other] = [attempt(1, 'ended'), attempt(1, 'running'), attempt(2, 'other')].map(
