@@ -103,7 +103,8 @@ describe('a worker', () => {
     const { lab, traces, founder, workers } = await mesh(t, 1, '--class', 'low-priority')
     const starts = await traces.file('starts')
     await submit(lab, founder, 'j', [{ id: 't', commandLine: sh(`echo t >> ${starts}; sleep 600`) }], patient)
-    await lab.until('it runs', async () => (await traces.lines('starts')).length === 1)
+    // Lost before the coordinator has heard of its start, it would count as never begun.
+    await lab.until('it is known to run', async () => (await taskOf(lab, founder, 'j/t')).phase === 'executing')
     await workers[0]!.kill()
     await lab.until('it waits again', async () => (await taskOf(lab, founder, 'j/t')).state === 'active')
     const { executionInfo, attempts } = await taskOf(lab, founder, 'j/t')
