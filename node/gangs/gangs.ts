@@ -61,7 +61,7 @@ export class Gangs {
       calls: {
         join: async ({ attempt }, { remote }) => {
           // A request that was there before the session is handled while that is made.
-          await undefined
+          await Promise.resolve()
           if (seat !== undefined) throw new MeshError('InvalidRequestBody', 'This channel has a member already.')
           const index = attempt.member ?? 0
           const chair = this.#members.get(attemptKey({ ...attempt, member: undefined }))?.chair
