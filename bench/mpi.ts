@@ -129,7 +129,8 @@ class ByHand {
   static async create(dir: string): Promise<ByHand> {
     await mkdir(dir)
     const agent = join(dir, 'agent')
-    await writeFile(agent, '#!/bin/sh\nshift\nexec /bin/sh -c "$*"\n')
+    // Daemons of one machine that share a directory can crash each other while they write what they know of its processors.
+    await writeFile(agent, '#!/bin/sh\nTMPDIR=$TMPDIR/$1\nmkdir -p "$TMPDIR"\nexport TMPDIR\nshift\nexec /bin/sh -c "$*"\n')
     await chmod(agent, 0o755)
     const hosts = join(dir, 'hosts')
     await writeFile(hosts, ['localhost', 'n1', 'n2', 'n3'].map((host) => `${host} slots=1\n`).join(''))
