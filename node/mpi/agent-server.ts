@@ -99,9 +99,9 @@ export class AgentServer {
   }
 
   async #left(name: string): Promise<void> {
-    this.#agents.delete(name)
-    // An agent that was killed may have left them.
+    // An agent that was killed may have left them. As long as they are there it counts: a scan would take them for a new one's.
     if (!this.#isClosed) for (const end of ['in', 'out']) await rm(this.#path(`${name}.${end}`), { force: true }).catch(() => undefined)
+    this.#agents.delete(name)
     if (!this.#isClosed) this.#look()
   }
 
