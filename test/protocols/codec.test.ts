@@ -7,7 +7,11 @@ describe('messages in two parts', () => {
     fc.assert(
       fc.property(
         fc.array(fc.oneof(fc.integer({ min: 0, max: 100 }), fc.string()), { minLength: 1, maxLength: 3 }),
-        fc.dictionary(fc.string({ minLength: 1 }), fc.oneof(fc.integer(), fc.string(), fc.uint8Array({ maxLength: 8 }))),
+        // The decoder refuses one name, which would change what the object is.
+        fc.dictionary(
+          fc.string({ minLength: 1 }).filter((name) => name !== '__proto__'),
+          fc.oneof(fc.integer(), fc.string(), fc.uint8Array({ maxLength: 8 })),
+        ),
         fc.constantFrom(0, 1, 65_535, 65_536, 65_537, 1 << 20),
         (head, members, bytes) => {
           const data = new Uint8Array(bytes).fill(7)
